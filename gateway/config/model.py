@@ -1,0 +1,136 @@
+"""The Structs of `config.toml`, every key with its default. What the keys mean stands in `config.example.toml`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Unknown keys are errors."""
+
+
+class Server(Section, kw_only=True, frozen=True):
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
+    # What callers see in every URL; empty: http://host:port. Outputs are files to Replicate's clients only under https.
+    public_url: str = ""
+    max_body_bytes: Positive = 10_000_000  # of a JSON body, data URIs included
+    max_wait_seconds: Seconds = 58  # Prefer: wait is held no longer: clients give up at 60
+    max_in_flight: Positive = 10_000  # open predictions; beyond it new ones get 503
+    drain_seconds: Seconds = 25
+
+
+class StoreSection(Section, kw_only=True, frozen=True):
+    url: str = "sqlite:///turnout-data/turnout.db"
+    max_queue: Positive = 1_000  # writes waiting; beyond it 503
+
+
+class Artifacts(Section, kw_only=True, frozen=True):
+    path: str = "turnout-data/artifacts"
+    max_file_bytes: Positive = 100_000_000
+    link_seconds: Seconds = 86_400  # signed links live so long
+    file_seconds: Seconds = 86_400  # uploaded files are kept so long
+    allow: tuple[
+        str, ...
+    ] = ()  # private hosts from which input files may be fetched, e.g. "10.0.0.5" or "minio.internal"
+
+
+class Key(Section, kw_only=True, frozen=True):
+    hash: str  # "env:NAME" or "file:PATH" of the key's hash, or the hash itself: sha256:<64 hex>
+    scopes: tuple[str, ...] = ("predictions", "models", "files")  # "admin" adds /metrics and foreign predictions
+    policy: str = ""  # used where the caller names none
+
+
+class Webhooks(Section, kw_only=True, frozen=True):
+    secret: str = ""  # "env:NAME" or "file:PATH" of a whsec_… secret; empty: made once and kept in the store
+    allow: tuple[str, ...] = ()  # private receivers allowed by name: "127.0.0.1:9000", "10.1.2.3", "hooks.internal"
+    allow_http: bool = False  # plain http receivers, for development
+    timeout_seconds: Seconds = 15
+    # Seconds after the event at which a failed terminal delivery is tried again, +-20 %.
+    schedule_seconds: tuple[float, ...] = (0, 2, 10, 30, 120, 600, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
+
+
+class Provider(Section, kw_only=True, frozen=True):
+    adapter: str = ""  # which adapter; empty: the section's own name
+    base_url: str = ""  # empty: the adapter's own
+    token: str = ""  # "env:NAME" or "file:PATH"
+    webhook_secret: str = ""  # "env:NAME" or "file:PATH": callbacks signed with it are believed
+    callbacks: bool = True  # hand out callback URLs, if public_url can be reached from there
+    max_connections: Positive = 1_000
+    submit_seconds: Seconds = 15
+    poll_seconds: Seconds = 10
+    concurrency: int = 0  # most attempts in flight; 0: no limit
+    region: str = ""
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class InputSection(Section, kw_only=True, frozen=True):
+    rename: dict[str, str] = msgspec.field(default_factory=dict)
+    set: dict[str, Any] = msgspec.field(default_factory=dict)
+    drop: tuple[str, ...] = ()
+    values: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+
+
+class OfferSection(Section, kw_only=True, frozen=True):
+    provider: str
+    name: str
+    version: str = ""  # public version (64 hex) it serves; empty: the model's
+    price: dict[str, str] = msgspec.field(default_factory=dict)  # {per_second = "0.000725"}
+    region: str = ""
+    input: InputSection = InputSection()
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    capabilities: tuple[str, ...] = ()
+    concurrency: int = 0
+    fallback: bool = False
+
+
+class ModelSection(Section, kw_only=True, frozen=True):
+    name: str  # owner/name
+    description: str = ""
+    version: str = ""  # 64 hex; derived from name and schema if absent
+    schema: str = ""  # path of a JSON file: {"Input": {...}, "Output": {...}} or a whole OpenAPI document
+    policy: str = ""
+    offers: tuple[OfferSection, ...] = ()
+
+
+class Policies(Section, kw_only=True, frozen=True):
+    files: tuple[str, ...] = ()  # TOML files or folders; the presets are always there
+    default: str = "balanced"
+
+
+class Local(Section, kw_only=True, frozen=True):
+    enabled: bool = True
+    packages: tuple[str, ...] = ()  # folders of packages, beside the bundled one
+    listen: str = ""  # empty: a Unix socket of its own; "tcp://127.0.0.1:0" for TCP
+    device: str = "auto"  # auto, cuda, cpu
+    threads: int = 0  # per model; 0: by the machine
+    max_queue: Positive = 64
+    memory_bytes: int = 0  # address-space limit of the child; 0: none
+    price: dict[str, str] = msgspec.field(default_factory=lambda: {"per_prediction": "0"})
+
+
+class Telemetry(Section, kw_only=True, frozen=True):
+    log_level: str = "info"
+    log_format: str = "text"  # text, json
+    metrics: bool = True
+    metrics_key: bool = False  # /metrics asks for a key with scope admin
+
+
+class Config(Section, kw_only=True, frozen=True):
+    """The whole of `config.toml`."""
+
+    server: Server = Server()
+    store: StoreSection = StoreSection()
+    artifacts: Artifacts = Artifacts()
+    keys: dict[str, Key] = msgspec.field(default_factory=dict)
+    webhooks: Webhooks = Webhooks()
+    providers: dict[str, Provider] = msgspec.field(default_factory=dict)
+    models: tuple[ModelSection, ...] = ()
+    policies: Policies = Policies()
+    local: Local = Local()
+    telemetry: Telemetry = Telemetry()

@@ -1,0 +1,1 @@
+"""The ground floor: the words every room shares. Imports nothing of ours, does nothing."""

@@ -1,0 +1,117 @@
+"""Money as integers of nano-dollars, and prices by unit. Unknown is None, never 0."""
+
+from __future__ import annotations
+
+import enum
+from decimal import Decimal, InvalidOperation
+
+import msgspec
+
+NANOS = 1_000_000_000
+
+
+class CostBasis(enum.StrEnum):
+    """Where a cost comes from."""
+
+    REPORTED = "reported"  # the provider said it
+    COMPUTED = "computed"  # price x units it reported or we measured
+    UNKNOWN = "unknown"
+
+
+class Cost(msgspec.Struct, kw_only=True, frozen=True):
+    """What an attempt cost. `nanos` is None exactly when the basis is unknown."""
+
+    nanos: int | None
+    basis: CostBasis
+
+
+UNKNOWN_COST = Cost(nanos=None, basis=CostBasis.UNKNOWN)
+
+
+class Units(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """How much of each priced unit a prediction takes (before: expected, after: measured). None is unknown."""
+
+    predictions: float | None = 1
+    seconds: float | None = None  # run time at the provider
+    images: float | None = None
+    megapixels: float | None = None
+    video_seconds: float | None = None
+    audio_seconds: float | None = None
+    characters: float | None = None
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    steps: float | None = None
+
+
+class Price(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """
+    Nano-dollars per unit; a price may have several parts, which add up. All None: unknown.
+
+    Fields `per_X` answer to `Units.Xs` by `PRICED_UNITS`.
+    """
+
+    per_prediction: int | None = None
+    per_second: int | None = None
+    per_image: int | None = None
+    per_megapixel: int | None = None
+    per_video_second: int | None = None
+    per_audio_second: int | None = None
+    per_character: int | None = None
+    per_input_token: int | None = None
+    per_output_token: int | None = None
+    per_step: int | None = None
+
+    @property
+    def is_known(self) -> bool:
+        return any(getattr(self, part) is not None for part in PRICED_UNITS)
+
+    def of(self, units: Units) -> int | None:
+        """Nano-dollars for `units`, rounded half up; None if the price or a unit it needs is unknown."""
+        total = 0.0
+        known = False
+        for part, unit in PRICED_UNITS.items():
+            rate = getattr(self, part)
+            if rate is None:
+                continue
+            amount = getattr(units, unit)
+            if amount is None:
+                return None
+            total += rate * amount
+            known = True
+        return int(total + 0.5) if known else None
+
+
+PRICED_UNITS: dict[str, str] = {
+    "per_prediction": "predictions",
+    "per_second": "seconds",
+    "per_image": "images",
+    "per_megapixel": "megapixels",
+    "per_video_second": "video_seconds",
+    "per_audio_second": "audio_seconds",
+    "per_character": "characters",
+    "per_input_token": "input_tokens",
+    "per_output_token": "output_tokens",
+    "per_step": "steps",
+}
+
+
+def parse_dollars(text: str) -> int:
+    """`"0.000725"`, `"$0.05"` → nano-dollars. Raises ValueError for anything else, negative, or finer than a nano."""
+    try:
+        amount = Decimal(text.strip().removeprefix("$")) * NANOS
+    except InvalidOperation:
+        raise ValueError(f'{text!r} is no amount of dollars such as "0.05"') from None
+    if not amount.is_finite() or amount < 0:
+        raise ValueError(f'{text!r} is no amount of dollars such as "0.05"')
+    if amount != amount.to_integral_value():
+        raise ValueError(f"{text!r} is finer than a nano-dollar (nine decimals)")
+    return int(amount)
+
+
+def format_dollars(nanos: int | None) -> str:
+    """`725000` → `$0.000725`; None → `unknown`."""
+    if nanos is None:
+        return "unknown"
+    whole, fraction = divmod(nanos, NANOS)
+    digits = f"{fraction:09d}".rstrip("0").ljust(2, "0")
+    return f"${whole}.{digits}"

@@ -1,0 +1,248 @@
+"""
+The store's verbs. The store is the truth: each verb is one transaction and idempotent; what it returns is committed.
+
+A store is built with the two pure functions it runs inside its transactions: `reduce` (the lifecycle) and `snapshot`
+(what a delivery's body says of a prediction). It owns neither, and knows no provider.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from gateway.contract.fact import Effect, Happening
+from gateway.contract.prediction import Prediction
+
+
+class Reduction(msgspec.Struct, kw_only=True, frozen=True):
+    """What the lifecycle makes of a happening: nothing, if `prediction` is the very one that went in."""
+
+    prediction: Prediction
+    effects: tuple[Effect, ...] = ()
+    # False: nobody has to do anything for this prediction any more; it is never claimed again.
+    is_open: bool = True
+    # When somebody who does not hold it already should look at it; None while open means at once.
+    due_at: datetime | None = None
+
+
+Reduce = Callable[[Prediction, Happening, datetime], Reduction]
+Snapshot = Callable[[Prediction], bytes]
+
+
+class Created(enum.StrEnum):
+    CREATED = "created"
+    SAME = "same"  # the idempotency key was seen with this body: the first prediction is returned
+    CONFLICT = "conflict"  # it was seen with another body
+
+
+class CreateResult(msgspec.Struct, kw_only=True, frozen=True):
+    outcome: Created
+    prediction: Prediction
+
+
+class Applied(msgspec.Struct, kw_only=True, frozen=True):
+    """`changed` is False when the happening said nothing new: then nothing was written."""
+
+    prediction: Prediction
+    changed: bool
+    effects: tuple[Effect, ...] = ()
+
+
+class Page(msgspec.Struct, kw_only=True, frozen=True):
+    """Newest first. `next` and `previous` are positions for `list_predictions`, None at an end."""
+
+    predictions: tuple[Prediction, ...]
+    next: str | None = None
+    previous: str | None = None
+
+
+class StoredEvent(msgspec.Struct, kw_only=True, frozen=True):
+    """One server-sent event of a prediction; `sequence` counts from 0 without gaps."""
+
+    sequence: int
+    event: str
+    data: str
+    at: datetime
+
+
+class Delivery(msgspec.Struct, kw_only=True, frozen=True):
+    """One webhook on its way. `id` is deterministic: the same event has the same id for ever."""
+
+    id: str  # msg_…
+    prediction: str
+    owner: str
+    url: str
+    event: str
+    sequence: int
+    body: bytes
+    created_at: datetime
+    due_at: datetime
+    tries: int = 0
+    is_final: bool = False  # of a terminal state: the only kind that is retried
+    ended: str | None = None  # delivered, gone, exhausted, superseded; None while on its way
+    last_status: int | None = None
+    last_error: str | None = None
+    fence: int = 0
+
+
+class LedgerRow(msgspec.Struct, kw_only=True, frozen=True):
+    """The money row of one attempt; `nanos` None is unknown."""
+
+    prediction: str
+    attempt: int
+    owner: str
+    offer: str
+    provider: str
+    state: str  # reserved, settled, released, maybe
+    nanos: int | None
+    basis: str
+    at: datetime
+
+
+class FileRow(msgspec.Struct, kw_only=True, frozen=True):
+    """A file a caller uploaded; its bytes lie in the artifacts under `artifact`."""
+
+    id: str
+    owner: str
+    artifact: str
+    name: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+    md5: str
+    metadata: dict[str, object]
+    created_at: datetime
+    expires_at: datetime
+
+
+class Store(Protocol):
+    """
+    Raises StoreUnavailable when it cannot commit (then nothing was), StoreOverloaded when its queue is full.
+
+    Reads that serve a caller take `owner`: a foreign id is as good as none. `owner=None` is for the engine only.
+    """
+
+    # -- predictions -------------------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        prediction: Prediction,
+        *,
+        idempotency_key: str | None = None,
+        body_hash: str = "",
+        worker: str | None = None,
+        effects: Sequence[Effect] = (),
+    ) -> CreateResult:
+        """
+        Accept a prediction. Durable when this returns. With `worker` it is created as held by that worker.
+
+        An idempotency key is scoped to the owner and kept 24 h.
+        """
+        ...
+
+    async def apply(self, id: str, happening: Happening, *, worker: str | None = None) -> Applied:
+        """
+        The one door: reduce and commit state, events, ledger and deliveries in one transaction.
+
+        With `worker` set, raises LeaseLost if that worker does not hold the prediction (steps of the engine).
+        Without it (facts from providers, wishes of callers) it always goes through: a fact is true whoever learned it.
+        Raises KeyError for an id that does not exist.
+        """
+        ...
+
+    async def get(self, id: str, *, owner: str | None = None) -> Prediction | None: ...
+
+    async def list_predictions(
+        self,
+        *,
+        owner: str,
+        position: str | None = None,
+        limit: int = 100,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> Page: ...
+
+    async def find_attempt(self, token_hash: str) -> tuple[str, int] | None:
+        """(prediction id, attempt number) of a callback token."""
+        ...
+
+    async def find_stream(self, stream_token: str) -> str | None:
+        """Prediction id behind a stream's token."""
+        ...
+
+    async def events(self, id: str, *, after: int = -1, limit: int = 1000) -> list[StoredEvent]:
+        """Stream events with a sequence greater than `after`, in order."""
+        ...
+
+    async def ledger(self, id: str) -> list[LedgerRow]: ...
+
+    # -- leases ------------------------------------------------------------------------------------------------
+
+    async def beat(self, worker: str, *, lease_seconds: float) -> None:
+        """Announce or renew a worker. Its predictions are its own until `lease_seconds` from now (store time)."""
+        ...
+
+    async def claim_due(self, worker: str, *, limit: int) -> list[Prediction]:
+        """Take open predictions that are due and held by no living worker; they are held by `worker` now."""
+        ...
+
+    async def release(self, worker: str, ids: Sequence[str] | None = None) -> None:
+        """Let go of these (None: of all): others may claim them when they are due."""
+        ...
+
+    # -- outbox ------------------------------------------------------------------------------------------------
+
+    async def claim_deliveries(
+        self, worker: str, *, limit: int, lease_seconds: float, exclude_hosts: frozenset[str] = frozenset()
+    ) -> list[Delivery]:
+        """Take deliveries that are due, oldest first; each comes with a fence, and comes back after the lease."""
+        ...
+
+    async def finish_delivery(
+        self,
+        id: str,
+        *,
+        fence: int,
+        ended: str | None,
+        due_at: datetime | None = None,
+        status: int | None = None,
+        error: str | None = None,
+    ) -> bool:
+        """Record one try. `ended=None` means try again at `due_at`. False: the fence was stale, nothing was written."""
+        ...
+
+    async def deliveries(self, id: str) -> list[Delivery]:
+        """All deliveries of a prediction, in order of their sequence."""
+        ...
+
+    async def next_delivery_at(self) -> datetime | None: ...
+
+    # -- files -------------------------------------------------------------------------------------------------
+
+    async def put_file(self, row: FileRow) -> None: ...
+
+    async def get_file(self, id: str, *, owner: str | None) -> FileRow | None: ...
+
+    async def list_files(
+        self, *, owner: str, position: str | None = None, limit: int = 100
+    ) -> tuple[list[FileRow], str | None, str | None]:
+        """(rows, next, previous), newest first."""
+        ...
+
+    async def delete_file(self, id: str, *, owner: str) -> FileRow | None: ...
+
+    # -- itself ------------------------------------------------------------------------------------------------
+
+    async def setting(self, name: str, default: str) -> str:
+        """A value kept for ever: the first caller's `default` wins (webhook secret, signing keys)."""
+        ...
+
+    async def check(self) -> None:
+        """Writable now? Raises StoreUnavailable."""
+        ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,1 @@
+"""Policies: sentences ops write in TOML, and the pure verbs behind them."""
