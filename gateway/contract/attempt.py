@@ -79,9 +79,6 @@ class Attempt(msgspec.Struct, kw_only=True, frozen=True):
     accepted_at: datetime | None = None
     running_at: datetime | None = None
     ended_at: datetime | None = None
-    polled_at: datetime | None = None
-    polls: int = 0
-    callbacks: int = 0
     output: Any = None  # as the provider gave it, until its files are ours
     logs: str = ""
     metrics: dict[str, Any] = msgspec.field(default_factory=dict)

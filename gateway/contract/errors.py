@@ -37,6 +37,8 @@ Our exception hierarchy:
               · JobCanceled        ended by somebody else's hand                       FAIL_OVER
               · JobTimedOut        our deadline for the attempt, or theirs             FAIL_OVER
               · ResultLost         it succeeded, and its files cannot be had           FAIL_OVER
+          · PollFailed             a poll or cancel did not get through                RETRY
+          · NoCandidate, DeadlineExceeded, NoLongerNeeded: the engine's own words      FINAL
 
 `RETRY` (here, the same offer) is only ever asked for a poll or a cancel: a submit is never repeated by itself.
 """
@@ -336,6 +338,31 @@ class ResultLost(JobFailed):
     """The job succeeded, and its result could not be had any more."""
 
     code = "result_lost"
+
+
+class NoCandidate(ProviderFailure):
+    """No offer is left that may serve this prediction."""
+
+    code = "no_candidate"
+    verdict = Verdict.FINAL
+    blame = Blame.LOCAL
+
+
+class DeadlineExceeded(ProviderFailure):
+    """The prediction did not end before its deadline."""
+
+    code = "deadline_exceeded"
+    verdict = Verdict.FINAL
+    blame = Blame.LOCAL
+
+
+class NoLongerNeeded(ProviderFailure):
+    """The prediction ended without this attempt, and the provider did not say what became of it."""
+
+    code = "no_longer_needed"
+    verdict = Verdict.FINAL
+    blame = Blame.LOCAL
+    maybe_running = True
 
 
 class PollFailed(ProviderFailure):

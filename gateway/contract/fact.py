@@ -101,12 +101,6 @@ class Collected(msgspec.Struct, kw_only=True, frozen=True, tag=True):
     output: Any
 
 
-class Polled(msgspec.Struct, kw_only=True, frozen=True, tag=True):
-    """A poll was made and said nothing new; keeps the count and the time."""
-
-    attempt: int
-
-
 class CancelRequested(msgspec.Struct, kw_only=True, frozen=True, tag=True):
     """The caller asked to cancel."""
 
@@ -135,7 +129,6 @@ Happening = (
     | SubmitFailed
     | AttemptEnded
     | Collected
-    | Polled
     | CancelRequested
     | CancelSent
     | DeadlinePassed

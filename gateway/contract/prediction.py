@@ -77,6 +77,7 @@ class Prediction(msgspec.Struct, kw_only=True, frozen=True):
     plan: Plan | None = None  # the newest plan; every candidate with its reasons
     attempts: tuple[Attempt, ...] = ()
     winner: int | None = None  # number of the attempt whose success is the result
+    shown: int | None = None  # number of the attempt whose unfinished output the caller has been shown
     events: int = 0  # how many stream events were written: the next one's sequence
     deliveries: int = 0  # how many deliveries were written: the next one's sequence
     revision: int = 0
