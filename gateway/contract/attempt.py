@@ -76,6 +76,7 @@ class Attempt(msgspec.Struct, kw_only=True, frozen=True):
     is_fallback: bool = False
     status: AttemptStatus = AttemptStatus.INTENT
     handle: dict[str, str] | None = None
+    unknown_at: datetime | None = None  # since when nobody knows what became of the submit
     accepted_at: datetime | None = None
     running_at: datetime | None = None
     ended_at: datetime | None = None

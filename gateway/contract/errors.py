@@ -38,7 +38,7 @@ Our exception hierarchy:
               · JobTimedOut        our deadline for the attempt, or theirs             FAIL_OVER
               · ResultLost         it succeeded, and its files cannot be had           FAIL_OVER
           · PollFailed             a poll or cancel did not get through                RETRY
-          · NoCandidate, DeadlineExceeded, NoLongerNeeded: the engine's own words      FINAL
+          · NoCandidate, DeadlineExceeded, NoLongerNeeded, EngineFailed: the engine's own words      FINAL
 
 `RETRY` (here, the same offer) is only ever asked for a poll or a cancel: a submit is never repeated by itself.
 """
@@ -232,6 +232,20 @@ class BreakerOpen(NotSent):
     blame = Blame.LOCAL
 
 
+class PoolExhausted(NotSent):
+    """All our connections to the provider are in use."""
+
+    code = "pool_exhausted"
+    blame = Blame.LOCAL
+
+
+class InputUnfit(NotSent):
+    """A file of the input cannot be given to this provider in a form it takes; others may take it."""
+
+    code = "input_unfit"
+    blame = Blame.LOCAL
+
+
 class Refused(ProviderFailure):
     """The provider refused before anything ran."""
 
@@ -352,6 +366,14 @@ class DeadlineExceeded(ProviderFailure):
     """The prediction did not end before its deadline."""
 
     code = "deadline_exceeded"
+    verdict = Verdict.FINAL
+    blame = Blame.LOCAL
+
+
+class EngineFailed(ProviderFailure):
+    """The gateway itself could not go on with the prediction."""
+
+    code = "engine_failed"
     verdict = Verdict.FINAL
     blame = Blame.LOCAL
 

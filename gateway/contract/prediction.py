@@ -41,7 +41,8 @@ class Request(msgspec.Struct, kw_only=True, frozen=True):
     model: str  # owner/name
     version: str  # 64 hex: the pinned one, or the model's default at the time
     is_pinned: bool  # the caller named the version: only offers declared for it may serve
-    input: dict[str, Any]  # after defaults; unknown keys dropped, secrets redacted
+    input: dict[str, Any]  # after defaults; unknown keys dropped, stray tokens redacted: what the provider gets
+    secret: tuple[str, ...] = ()  # keys of `input` that are never shown: fields of the schema with x-cog-secret
     webhook: str | None = None
     webhook_events: tuple[WebhookEvent, ...] = (WebhookEvent.OUTPUT, WebhookEvent.COMPLETED)
     policy: str | None = None  # asked for by the caller or the key; None: the first that matches
@@ -49,6 +50,7 @@ class Request(msgspec.Struct, kw_only=True, frozen=True):
     wants_deadline: bool = False  # the caller sent Cancel-After, and so knows `aborted`
     file_output: bool = False  # the model's Output schema speaks of files: strings there are collected
     source: str = "api"
+    fingerprint: str = ""  # of the POST that made it: by it a client's repeat after a broken connection is known
 
 
 class Prediction(msgspec.Struct, kw_only=True, frozen=True):

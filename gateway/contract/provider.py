@@ -135,6 +135,8 @@ class Adapter(Protocol):
 
     spec_version: int
     name: str
+    base_url: str  # where the provider lives, if the configuration does not say otherwise
+    auth_scheme: str  # "bearer", "key" …: the driver adds `Authorization: <scheme> <token>`; no secret comes in here
     capabilities: Capabilities
 
     def submit(self, call: Call) -> HttpRequest: ...

@@ -88,6 +88,7 @@ class Candidate(msgspec.Struct, kw_only=True, frozen=True):
     expected_nanos: int | None  # None: unknown
     expected_seconds: float | None  # None: no data
     provider_ready: bool = True  # e.g. the local backend's process is up
+    provider_full: bool = False  # the provider, over all its offers, has as many in flight as it may have
 
 
 class Reason(msgspec.Struct, kw_only=True, frozen=True):

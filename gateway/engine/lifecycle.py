@@ -147,7 +147,7 @@ def _submit_failed(prediction: Prediction, happening: SubmitFailed, now: datetim
     if attempt is None or attempt.status is not AttemptStatus.INTENT:
         return prediction, ()
     if happening.failure.maybe_running:
-        unknown = replace(attempt, status=AttemptStatus.UNKNOWN, failure=happening.failure)
+        unknown = replace(attempt, status=AttemptStatus.UNKNOWN, unknown_at=now, failure=happening.failure)
         return _with(prediction, unknown), (_ledger(unknown, "maybe", unknown.expected_nanos, "expected"),)
     rejected = replace(attempt, status=AttemptStatus.REJECTED, failure=happening.failure, ended_at=now)
     return _with(prediction, rejected), (_ledger(rejected, "released", 0, "refused"),)

@@ -1,0 +1,442 @@
+"""The only composition root: a configuration becomes a store, providers, an engine, an API, and a server round them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import ipaddress
+import logging
+import random
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from types import FrameType
+from urllib.parse import urlsplit
+
+import uvicorn
+import uvloop
+from litestar import Litestar
+
+from gateway import __version__
+from gateway.api import Context, Repeats, application, recall
+from gateway.artifact.collect import Collector
+from gateway.artifact.fetch import Fetcher
+from gateway.artifact.folder import Artifacts
+from gateway.artifact.intake import Intake
+from gateway.config.load import Loaded
+from gateway.config.model import Config, Provider
+from gateway.contract.body import encode, prediction_body
+from gateway.contract.clock import RandomIds, SystemClock
+from gateway.contract.errors import ConfigurationError
+from gateway.contract.key import KeyRecord, new_key
+from gateway.contract.model import Model
+from gateway.contract.money import Price, parse_dollars
+from gateway.contract.observer import Observer, Observers
+from gateway.contract.prediction import Prediction
+from gateway.delivery.outbox import Outbox
+from gateway.delivery.webhook import Sender, new_secret
+from gateway.engine.attempt import Timing
+from gateway.engine.engine import Engine
+from gateway.engine.lifecycle import reduce
+from gateway.engine.run import Parts
+from gateway.engine.seam import Link
+from gateway.net.target import Guard
+from gateway.plugins import load_adapter
+from gateway.routing.breaker import Breakers
+from gateway.routing.catalog import Catalog
+from gateway.routing.planner import Planner
+from gateway.routing.signals import Board
+from gateway.store.protocol import Store
+from gateway.store.sqlite import SqliteStore
+from gateway.telemetry.logs import LogObserver, setup
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.redaction import Redaction
+from local_backend.package import BUNDLED, describe
+from local_backend.supervisor import LocalBackend
+from providers._driver import HttpDriver
+
+log = logging.getLogger("turnout")
+
+LOCAL = "local"
+_SWEEP_SECONDS = 600.0
+
+
+def serve(loaded: Loaded, *, host: str | None = None, port: int | None = None) -> int:
+    """`turnout serve`: until SIGTERM or SIGINT, then drains. Raises ConfigurationError before anything is started."""
+    redaction = Redaction(loaded.secret_values)
+    setup(level=loaded.config.telemetry.log_level, format=loaded.config.telemetry.log_format, redaction=redaction)
+    server = loaded.config.server
+    host = host or server.host
+    keys, made = _keys(loaded, host)
+    listener = _bind(host, server.port if port is None else port, loaded.place)
+    with listener:
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        with runner:
+            runner.run(_serve(loaded, listener, host=host, keys=keys, made=made, redaction=redaction))
+    return 0
+
+
+async def _serve(
+    loaded: Loaded,
+    listener: socket.socket,
+    *,
+    host: str,
+    keys: Mapping[str, KeyRecord],
+    made: str | None,
+    redaction: Redaction,
+) -> None:
+    address = f"http://{'localhost' if host == '::1' else host}:{listener.getsockname()[1]}"
+    public_url = (loaded.config.server.public_url or address).rstrip("/")
+    async with running(loaded, public_url=public_url, keys=keys, redaction=redaction) as gateway:
+        server = _Server(gateway, drain_seconds=loaded.config.server.drain_seconds)
+        _greet(address, public_url, made)
+        await server.serve(sockets=[listener])
+
+
+class Gateway:
+    """A composed gateway: `app` speaks ASGI, `engine` drives predictions."""
+
+    def __init__(
+        self, app: Litestar, engine: Engine, store: Store, catalog: Catalog, local: LocalBackend | None
+    ) -> None:
+        self.app = app
+        self.engine = engine
+        self.store = store
+        self.catalog = catalog
+        self.local = local
+
+
+@contextlib.asynccontextmanager
+async def running(
+    loaded: Loaded, *, public_url: str, keys: Mapping[str, KeyRecord], redaction: Redaction
+) -> AsyncIterator[Gateway]:
+    """Everything a gateway consists of, started in order and ended in the reverse order."""
+    config, clock, ids, draw = loaded.config, SystemClock(), RandomIds(), random.random
+    # Whatever may be refused is made before the store is opened and the local backend is started.
+    local_models = _local_models(loaded)
+    drivers = _drivers(loaded, clock)
+    catalog = Catalog.build(
+        tuple((section, loaded.schemas.get(section.name)) for section in config.models),
+        local_models=local_models,
+        providers=config.providers,
+        capabilities={name: driver.capabilities for name, driver in drivers.items()},
+        now=clock.now(),
+        place=loaded.place,
+    )
+    metrics = Metrics(version=__version__, offers=[offer.id for model in catalog.models() for offer in model.offers])
+    observer = Observers(*([metrics] if config.telemetry.metrics else []), LogObserver())
+
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(metrics.aclose)
+        for driver in drivers.values():
+            stack.push_async_callback(driver.aclose)
+
+        def snapshot(prediction: Prediction) -> bytes:
+            return encode(prediction_body(prediction, public_url=public_url))
+
+        store = await SqliteStore.open(
+            loaded.store_path, reduce=reduce, snapshot=snapshot, clock=clock, max_queue=config.store.max_queue
+        )
+        stack.push_async_callback(store.aclose)
+        secret = base64.b64decode(await store.setting("secret", base64.b64encode(secrets.token_bytes(32)).decode()))
+        webhook_secret = await _webhook_secret(loaded, store)
+        redaction.add(webhook_secret, base64.b64encode(secret).decode())
+
+        guard = Guard(
+            config.webhooks.allow, allow_http=config.webhooks.allow_http, own_hosts=(urlsplit(public_url).netloc,)
+        )
+        artifacts = Artifacts(
+            loaded.artifacts_path,
+            public_url=public_url,
+            signing_secret=secret,
+            max_file_bytes=config.artifacts.max_file_bytes,
+            ids=ids,
+            clock=clock,
+            observer=observer,
+            link_seconds=config.artifacts.link_seconds,
+            file_seconds=config.artifacts.file_seconds,
+        )
+        fetcher = Fetcher(Guard(config.artifacts.allow, allow_http=True), clock)
+        stack.push_async_callback(fetcher.aclose)
+
+        local = await _start_local(loaded, clock, observer, stack)
+        links = _links(config, drivers, public_url)
+        if local is not None:
+            links[LOCAL] = _local_link(local, config, stack)
+
+        board = Board(clock)
+        breakers = Breakers(clock=clock, draw=draw, observer=observer)
+        planner = Planner(
+            catalog=catalog,
+            board=board,
+            breakers=breakers,
+            policies=lambda: loaded.policies.current().policies,
+            default_policy=config.policies.default,
+            key_policies={name: record.policy for name, record in keys.items() if record.policy},
+            concurrency={
+                name: section.concurrency for name, section in config.providers.items() if section.concurrency
+            },
+            ready=lambda provider: provider in links and (provider != LOCAL or (local is not None and local.is_ready)),
+            draw=draw,
+        )
+        sender = Sender(guard, (webhook_secret,), clock, timeout_seconds=config.webhooks.timeout_seconds)
+        stack.push_async_callback(sender.aclose)
+        worker_id = ids.prediction()
+        outbox = Outbox(
+            store,
+            sender,
+            worker=worker_id,
+            clock=clock,
+            draw=draw,
+            observer=observer,
+            schedule_seconds=config.webhooks.schedule_seconds,
+        )
+        parts = Parts(
+            planner=planner,
+            breakers=breakers,
+            board=board,
+            links=links,
+            offer=catalog.offer,
+            collector=Collector(artifacts, fetcher),
+            intake=Intake(artifacts, fetcher, store, clock),
+            observer=observer,
+            clock=clock,
+            draw=draw,
+            secret=secret,
+            callback_base=public_url,
+            timing=Timing(),
+        )
+        engine = Engine(
+            store,
+            parts,
+            ids=ids,
+            worker_id=worker_id,
+            max_in_flight=config.server.max_in_flight,
+            wake_outbox=outbox.wake,
+        )
+        metrics.observe(open_count=lambda: engine.open_count)
+        repeats = Repeats()
+        await recall(repeats, store, owners=list(keys), at=clock.now(), now=clock.monotonic())
+
+        delivering = asyncio.create_task(outbox.run(), name="turnout-outbox")
+        stack.push_async_callback(_end, delivering)
+        stack.push_async_callback(outbox.drain, 15.0)
+        await engine.start()
+        stack.push_async_callback(engine.drain, seconds=config.server.drain_seconds)
+        for work in (loaded.policies.run(), _sweep(artifacts, clock)):
+            stack.push_async_callback(_end, asyncio.create_task(work))
+
+        context = Context(
+            engine=engine,
+            store=store,
+            models=catalog,
+            files=artifacts,
+            keys=keys,
+            server=config.server,
+            webhook_secret=webhook_secret,
+            clock=clock,
+            ids=ids,
+            check_url=guard.check_url,
+            observer=observer,
+            metrics=metrics.render,
+            policies=lambda: loaded.policies.current().names,
+            public_url=public_url,
+            allow_http_webhooks=config.webhooks.allow_http,
+            metrics_key=config.telemetry.metrics_key,
+            max_file_bytes=config.artifacts.max_file_bytes,
+            file_seconds=config.artifacts.file_seconds,
+            repeats=repeats,
+        )
+        yield Gateway(application(context), engine, store, catalog, local)
+
+
+# -- the parts --------------------------------------------------------------------------------------------------------
+
+
+def _drivers(loaded: Loaded, clock: SystemClock) -> dict[str, HttpDriver]:
+    drivers: dict[str, HttpDriver] = {}
+    for name, section in loaded.config.providers.items():
+        adapter = load_adapter(section.adapter or name, section.options)
+        token = loaded.secrets.get(f"providers.{name}.token")
+        callback_secret = loaded.secrets.get(f"providers.{name}.webhook_secret")
+        drivers[name] = HttpDriver(
+            name,
+            adapter,
+            base_url=section.base_url,
+            token=token.reveal() if token is not None else None,
+            submit_seconds=section.submit_seconds,
+            poll_seconds=section.poll_seconds,
+            max_connections=section.max_connections,
+            callback_secrets=(callback_secret.reveal(),) if callback_secret is not None else (),
+            clock=clock,
+        )
+    return drivers
+
+
+def _links(config: Config, drivers: Mapping[str, HttpDriver], public_url: str) -> dict[str, Link]:
+    return {
+        name: Link(
+            driver,
+            reaches_us=_reaches(config.providers[name], driver, public_url),
+            callbacks=config.providers[name].callbacks and driver.capabilities.callbacks != "none",
+            trusted_hosts=driver.trusted_hosts,
+        )
+        for name, driver in drivers.items()
+    }
+
+
+def _reaches(section: Provider, driver: HttpDriver, public_url: str) -> bool:
+    """
+    Whether a provider can open our public URL. A private one is only open to private providers.
+
+    There is no way to know for sure; a callback URL nobody can reach does no harm, the poll is the guarantee.
+    """
+    ours, theirs = urlsplit(public_url).hostname or "", urlsplit(driver.base_url).hostname or ""
+    return not _is_private(ours) or (_is_private(theirs) and bool(theirs))
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or "." not in host or host.endswith((".local", ".internal"))
+
+
+def _local_models(loaded: Loaded) -> tuple[Model, ...]:
+    section = loaded.config.local
+    if not section.enabled:
+        return ()
+    price = Price(**{unit: parse_dollars(text) for unit, text in section.price.items()})
+    return describe((BUNDLED, *loaded.package_paths), price=price, provider=LOCAL)
+
+
+async def _start_local(
+    loaded: Loaded, clock: SystemClock, observer: Observer, stack: contextlib.AsyncExitStack
+) -> LocalBackend | None:
+    section = loaded.config.local
+    if not section.enabled:
+        return None
+    local = LocalBackend(
+        clock=clock,
+        listen=section.listen,
+        packages=loaded.package_paths,
+        device=section.device,
+        threads=section.threads,
+        max_queue=section.max_queue,
+        memory_bytes=section.memory_bytes,
+        observer=observer,
+    )
+    stack.push_async_callback(local.aclose)
+    await local.start()
+    return local
+
+
+def _local_link(local: LocalBackend, config: Config, stack: contextlib.AsyncExitStack) -> Link:
+    adapter = load_adapter("replicate", {"wait": True, "idempotent": True})
+    driver = HttpDriver(
+        LOCAL, adapter, base_url=f"{local.address}/v1" if local.address.startswith("http") else local.address
+    )
+    stack.push_async_callback(driver.aclose)
+    return Link(driver, reaches_us=False, callbacks=False, trusted_hosts=())
+
+
+async def _webhook_secret(loaded: Loaded, store: Store) -> str:
+    configured = loaded.secrets.get("webhooks.secret")
+    return configured.reveal() if configured is not None else await store.setting("webhook_secret", new_secret())
+
+
+def _keys(loaded: Loaded, host: str) -> tuple[dict[str, KeyRecord], str | None]:
+    """The configured keys, or one that is made now; then only this machine may reach us."""
+    if loaded.config.keys:
+        keys = {}
+        for name, section in loaded.config.keys.items():
+            secret = loaded.secrets.get(f"keys.{name}.hash")
+            hash = secret.reveal() if secret is not None else section.hash
+            keys[name] = KeyRecord(
+                name=name, hash=hash, scopes=frozenset(section.scopes), policy=section.policy or None
+            )
+        return keys, None
+    if not _is_loopback(host):
+        raise ConfigurationError(
+            f"{loaded.place}: keys: none is configured, so only loopback may be served, not {host}; "
+            "make one with `turnout keys new`, or leave the host at 127.0.0.1"
+        )
+    made = new_key()
+    scopes = frozenset({"predictions", "models", "files", "admin"})
+    return {"default": KeyRecord(name="default", hash=made.hash, scopes=scopes)}, made.text
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bind(host: str, port: int, place: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"{place}: server: cannot listen on {host}:{port} ({error.strerror}); "
+            "end what listens there, or choose another with --port (0 takes any)"
+        ) from None
+    return listener
+
+
+def _greet(address: str, public_url: str, made: str | None) -> None:
+    lines = [f"Turnout {__version__} serves at {address}/v1"]
+    if public_url != address:
+        lines.append(f"Callers see {public_url}/v1")
+    if made is not None:
+        lines.append(
+            f"No key is configured; this one is good until the next start:\n  export REPLICATE_API_TOKEN={made}"
+        )
+        lines.append(f"  export REPLICATE_BASE_URL={public_url}")
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+async def _sweep(artifacts: Artifacts, clock: SystemClock) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP_SECONDS)
+        try:
+            await artifacts.sweep(clock.now())
+        except OSError as error:
+            log.warning("expired files could not be removed: %s", error)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task}, timeout=5.0)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, told what a first signal means here: become unready, let waiting callers go, then close."""
+
+    def __init__(self, gateway: Gateway, *, drain_seconds: float) -> None:
+        config = uvicorn.Config(
+            gateway.app,
+            http="httptools",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(1, int(drain_seconds)),
+        )
+        super().__init__(config)
+        self._gateway = gateway
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._gateway.engine.begin_drain()
+        super().handle_exit(sig, frame)

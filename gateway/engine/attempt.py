@@ -1,0 +1,131 @@
+"""One attempt against its provider: the call that is sent, and when it is polled. Decides nothing about failover."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+import msgspec
+
+from gateway.contract.attempt import Attempt
+from gateway.contract.clock import derived_id, hash_token
+from gateway.contract.fact import Fact
+from gateway.contract.prediction import Prediction
+from gateway.contract.provider import Call
+from gateway.contract.route import Choice, Offer, Plan
+from gateway.engine.seam import Intake, Link
+
+OnFact = Callable[[Fact], Awaitable[None]]
+
+
+class Timing(msgspec.Struct, kw_only=True, frozen=True):
+    """The engine's patience, in seconds."""
+
+    hold: float = 20.0  # an unknown outcome may report by callback for so long before another attempt starts
+    cancel_grace: float = 30.0  # a requested cancel is final after this, confirmed or not
+    cancel_tries: int = 5
+    first_poll: float = 5.0  # where a callback is expected; else the provider's least interval
+    longest_poll: float = 60.0  # where a callback is expected
+    longest_poll_alone: float = 5.0  # where polling is the only word
+    store_pause: float = 1.0  # after the store failed
+
+
+def callback_token(secret: bytes, prediction: str, attempt: int) -> str:
+    """
+    256 bits that nobody can guess and that need no keeping: the same again after a crash, for an idempotent resend.
+
+    Only its hash is stored, which is what finds the attempt when the callback comes.
+    """
+    digest = hmac.new(secret, f"callback\x00{prediction}\x00{attempt}".encode(), hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def new_attempt(
+    prediction: Prediction, offer: Offer, choice: Choice, plan: Plan, *, secret: bytes, now: datetime
+) -> Attempt:
+    """The intent: what will be sent once this is durable."""
+    number = len(prediction.attempts) + 1
+    deadline = prediction.deadline_at
+    if plan.attempt_seconds:
+        deadline = min(deadline, now + timedelta(seconds=plan.attempt_seconds))
+    return Attempt(
+        number=number,
+        offer=offer.id,
+        provider=offer.provider,
+        remote=offer.name,
+        version=offer.version,
+        token_hash=hash_token(callback_token(secret, prediction.id, number)),
+        begun_at=now,
+        deadline_at=deadline,
+        is_fallback=choice.is_fallback,
+        expected_nanos=choice.expected_nanos,
+    )
+
+
+async def send(
+    prediction: Prediction,
+    attempt: Attempt,
+    offer: Offer,
+    link: Link,
+    *,
+    intake: Intake,
+    callback_base: str,
+    secret: bytes,
+    now: datetime,
+    on_fact: OnFact,
+) -> Fact:
+    """
+    Submit an attempt whose intent is committed. Returns what the provider's answer says; raises ProviderFailure.
+
+    `on_fact` hears of progress where the provider streams.
+    """
+    input = await intake.fit(
+        offer.input.apply(prediction.request.input),
+        owner=prediction.owner,
+        capabilities=link.capabilities,
+        reaches_us=link.reaches_us,
+    )
+    callback = None
+    if link.callbacks:
+        callback = f"{callback_base}/cb/{callback_token(secret, prediction.id, attempt.number)}"
+    call = Call(
+        prediction=prediction.id,
+        attempt=attempt.number,
+        name=offer.name,
+        version=offer.remote_version,
+        input=input,
+        idempotency_id=derived_id(prediction.id, str(attempt.number)),
+        callback_url=callback,
+        deadline_seconds=max(0.1, (attempt.deadline_at - now).total_seconds()),
+        stream="stream" in link.capabilities.modes,
+        options=offer.options,
+    )
+    return await link.driver.submit(call, on_fact=on_fact)
+
+
+class PollSchedule:
+    """When the next poll of one attempt is due: ever sparser, jittered, never too sparse for the result to live."""
+
+    def __init__(self, link: Link, timing: Timing, *, expected_seconds: float | None) -> None:
+        capabilities = link.capabilities
+        least = capabilities.min_poll_seconds
+        if link.callbacks:
+            # The callback is the fast path: the poll is only there in case it is lost.
+            self._interval = max(least, timing.first_poll, min(2 * (expected_seconds or 0), timing.longest_poll))
+            self._longest = timing.longest_poll
+        else:
+            self._interval = max(least, min(0.5 * (expected_seconds or 0), timing.longest_poll_alone))
+            self._longest = max(least, timing.longest_poll_alone)
+        if capabilities.result_lifetime_seconds is not None:
+            self._longest = min(self._longest, max(least, capabilities.result_lifetime_seconds / 3))
+        self._least = least
+        self._interval = min(self._interval, self._longest)
+
+    def next_seconds(self, draw: Callable[[], float]) -> float:
+        """Seconds until the next poll, +-20 %."""
+        interval = self._interval
+        self._interval = min(self._longest, self._interval * 1.6)
+        return max(self._least, interval * (0.8 + 0.4 * draw()))

@@ -1,0 +1,29 @@
+"""What an attempt cost, once it has ended: what the provider reports in money, else price x units, else unknown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.contract.fact import Fact, Phase
+from gateway.contract.money import UNKNOWN_COST, Cost, CostBasis, Price
+from gateway.routing.unit import measured_units
+
+
+def settle(price: Price, fact: Fact, *, input: dict[str, Any], run_seconds: float | None) -> Cost:
+    """
+    The cost of a job that has ended.
+
+    `run_seconds` is our own measure, used where the provider does not tell its own. A job that failed or was
+    canceled is charged only what runs by the second: providers bill machines, not missing results.
+    """
+    if fact.cost is not None:
+        return fact.cost
+    if not price.is_known:
+        return UNKNOWN_COST
+    if fact.phase is Phase.SUCCEEDED:
+        nanos = price.of(measured_units(fact.metrics, run_seconds, input=input))
+    elif price.per_second is not None:
+        nanos = Price(per_second=price.per_second).of(measured_units(fact.metrics, run_seconds))
+    else:
+        nanos = 0
+    return Cost(nanos=nanos, basis=CostBasis.COMPUTED if nanos is not None else CostBasis.UNKNOWN)

@@ -1,0 +1,45 @@
+"""What the engine asks of rooms it may not import; the composition root hands them in."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from gateway.contract.attempt import Attempt
+from gateway.contract.prediction import Prediction
+from gateway.contract.provider import Capabilities, Driver
+
+
+class Collector(Protocol):
+    async def collect(
+        self, prediction: Prediction, attempt: Attempt, output: Any, *, trusted_hosts: tuple[str, ...]
+    ) -> Any:
+        """
+        Copy every file in `output` into our keeping; `output` comes back with our links in their places.
+
+        Repeated for the same attempt it gives the same links. Raises ResultLost.
+        """
+        ...
+
+
+class Intake(Protocol):
+    async def fit(
+        self, input: dict[str, Any], *, owner: str, capabilities: Capabilities, reaches_us: bool
+    ) -> dict[str, Any]:
+        """Bring the files in `input` into a form the provider takes. Raises InputRefused."""
+        ...
+
+
+class Link:
+    """A configured provider as the engine holds it."""
+
+    def __init__(
+        self, driver: Driver, *, reaches_us: bool, callbacks: bool, trusted_hosts: tuple[str, ...] = ()
+    ) -> None:
+        self.driver = driver
+        self.reaches_us = reaches_us  # it can fetch from, and call back to, our public URL
+        self.callbacks = callbacks and reaches_us
+        self.trusted_hosts = trusted_hosts
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.driver.capabilities
