@@ -1,0 +1,145 @@
+"""Copies the files that an output names into our keeping, before the provider forgets them. Decides no outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import httpx
+
+from gateway.artifact import data_uri
+from gateway.artifact.content import extension
+from gateway.artifact.fetch import Download, Fetcher, FetchFailed, origin
+from gateway.artifact.folder import Artifacts, Kept
+from gateway.artifact.slots import Slot, copy_with_slots
+from gateway.contract.attempt import Attempt
+from gateway.contract.errors import ResultLost, TooLarge
+from gateway.contract.prediction import Prediction
+
+
+class Trust:
+    """
+    What a provider's `trusted_hosts` mean.
+
+    "host" or "host:port" is an origin, dialled as it is: it may be private, being the provider's own, written by ops.
+    ".domain" covers the hosts below it, through the guard: anybody may own one of those.
+    """
+
+    def __init__(self, trusted_hosts: tuple[str, ...]) -> None:
+        hosts = [host.lower() for host in trusted_hosts]
+        self._suffixes = tuple(host for host in hosts if host.startswith("."))
+        exact = [host for host in hosts if not host.startswith(".")]
+        self.direct = frozenset(
+            place for host in exact for place in ([host] if _has_port(host) else [f"{host}:443", f"{host}:80"])
+        )
+
+    def covers(self, url: str) -> bool:
+        try:
+            parsed = httpx.URL(url)
+        except (httpx.InvalidURL, ValueError):
+            return False
+        return origin(parsed) in self.direct or parsed.host.endswith(self._suffixes)
+
+
+class Collector:
+    """The engine's Collector. `fetcher` bounds how many files are on their way at once."""
+
+    def __init__(self, artifacts: Artifacts, fetcher: Fetcher) -> None:
+        self._artifacts = artifacts
+        self._fetcher = fetcher
+
+    async def collect(
+        self, prediction: Prediction, attempt: Attempt, output: Any, *, trusted_hosts: tuple[str, ...]
+    ) -> Any:
+        """
+        `output` with our links in the place of its files; the very same object if it names none.
+
+        A file's token derives from prediction, attempt and place, so that a repeat gives the same links and copies
+        nothing twice. Raises ResultLost; StoreUnavailable if our own disk is the trouble.
+        """
+        trust = Trust(trusted_hosts)
+        is_file_output = prediction.request.file_output
+
+        def is_file(text: str) -> bool:
+            if text.startswith("data:"):
+                return data_uri.is_data_uri(text)
+            if not is_http_url(text) or self._artifacts.links.read(text) is not None:
+                return False
+            return is_file_output or trust.covers(text)
+
+        root, slots = copy_with_slots(output, is_file)
+        if not slots:
+            return output
+        first: dict[str, Slot] = {}
+        for slot in slots:
+            first.setdefault(slot.text, slot)
+        links = await _all({text: self._link(slot, prediction, attempt, trust.direct) for text, slot in first.items()})
+        for slot in slots:
+            slot.fill(links[slot.text])
+        return root[0]
+
+    async def _link(self, slot: Slot, prediction: Prediction, attempt: Attempt, direct: frozenset[str]) -> str:
+        token = self._artifacts.links.derived_token("output", prediction.id, str(attempt.number), slot.path)
+        opened = await self._artifacts.open(token)
+        if opened is not None:
+            return self._artifacts.link(token, opened.name)
+        try:
+            if slot.text.startswith("data:"):
+                kept = await self._keep_inline(slot.text, token, prediction.owner)
+            else:
+                kept = await self._copy(slot.text, token, prediction.owner, direct)
+        except data_uri.Malformed:
+            if not prediction.request.file_output:
+                return slot.text  # a text that only looks like one
+            raise ResultLost(f"The output file at {slot.path} is a malformed data URI") from None
+        except (FetchFailed, TooLarge) as error:
+            raise ResultLost(f"The output file at {slot.path} could not be had: {error}") from error
+        return self._artifacts.link(token, kept.name)
+
+    async def _keep_inline(self, text: str, token: str, owner: str) -> Kept:
+        uri = await asyncio.to_thread(data_uri.parse, text, max_bytes=self._artifacts.max_file_bytes)
+        return await self._artifacts.keep(
+            uri.content,
+            owner=owner,
+            name="output" + extension(uri.content_type),
+            content_type=uri.content_type,
+            token=token,
+            is_output=True,
+        )
+
+    async def _copy(self, url: str, token: str, owner: str, direct: frozenset[str]) -> Kept:
+        async def take(download: Download) -> Kept:
+            return await self._artifacts.keep(
+                download.chunks(),
+                owner=owner,
+                name=download.name or "output" + extension(download.content_type),
+                content_type=download.content_type,
+                token=token,
+                is_output=True,
+            )
+
+        return await self._fetcher.fetch(url, take, max_bytes=self._artifacts.max_file_bytes, direct=direct)
+
+
+def is_http_url(text: str) -> bool:
+    """True if the whole string is an http(s) URL, and not a sentence that begins with one."""
+    return text.startswith(("https://", "http://")) and not any(character.isspace() for character in text)
+
+
+def _has_port(host: str) -> bool:
+    return host.rpartition("]")[2].rpartition(":")[2].isdigit() and ":" in host.rpartition("]")[2]
+
+
+async def _all(work: dict[str, Any]) -> dict[str, str]:
+    """Everything, or the first failure: then the rest is stopped, and has ended when this returns."""
+    tasks = {text: asyncio.create_task(doing) for text, doing in work.items()}
+    try:
+        await asyncio.gather(*tasks.values())
+    except BaseException:
+        for task in tasks.values():
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+        raise
+    return {text: task.result() for text, task in tasks.items()}

@@ -1,0 +1,119 @@
+"""The command line: arguments in, exit code out. What a command does stands in `gateway.commands`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from gateway import __version__
+
+FINE, FAILED, MISUSED = 0, 1, 2
+
+# Where each command lives: nothing is imported for `--help`, and little for what is not asked.
+_COMMANDS = {
+    "check": "gateway.commands.check",
+    "explain": "gateway.commands.explain",
+    "doctor": "gateway.commands.doctor",
+    "keys": "gateway.commands.keys",
+    "serve": "gateway.commands.serve",
+    "demo": "gateway.commands.demo",
+    "simulator": "gateway.simulator",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. 0: fine; 2: the configuration or the arguments are wrong, one line each; 1: anything else."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser(words).parse_args(words)
+    if options.command == "version":
+        sys.stdout.write(f"turnout {__version__}\n")
+        return FINE
+    from gateway.contract.errors import ConfigurationError, TurnoutError
+
+    try:
+        return int(import_module(_COMMANDS[options.command]).run(options))
+    except ConfigurationError as error:
+        _complain(str(error))
+        return MISUSED
+    except TurnoutError as error:
+        _complain(str(error))
+        return FAILED
+    except KeyboardInterrupt:
+        return FAILED
+    except BrokenPipeError:
+        # Whoever read us has seen enough; Python would complain once more while closing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _complain(message: str) -> None:
+    for line in message.splitlines() or ["no reason was given"]:
+        sys.stderr.write(f"turnout: {line}\n")
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="turnout",
+        description="One endpoint for model predictions, routed over providers by cost, latency or health.",
+        epilog="Exit codes: 0 fine, 2 wrong configuration or arguments, 1 anything else.",
+    )
+    parser.add_argument("--version", action="version", version=f"turnout {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="run the gateway")
+    _take_config(serve)
+    serve.add_argument("--host", help="listen on this address instead of [server] host")
+    serve.add_argument("--port", type=_port, metavar="N", help="listen on this port instead of [server] port; 0: any")
+
+    check = commands.add_parser("check", help="read the configuration and say what it would serve, or what is wrong")
+    _take_config(check)
+
+    explain = commands.add_parser("explain", help="show how a prediction would be routed, and why")
+    explain.add_argument("model", metavar="MODEL", help="owner/name, or owner/name:version to pin one")
+    explain.add_argument("--input", metavar="JSON", default="{}", help="the prediction's input, or @FILE")
+    explain.add_argument("--policy", metavar="NAME", help="use this policy")
+    explain.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    _take_config(explain)
+
+    demo = commands.add_parser("demo", help="watch predictions being routed while providers die; needs nothing")
+    demo.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="a picture to upscale; else one is drawn")
+    demo.add_argument("--keep", action="store_true", help="leave it running, and print a line to try")
+
+    simulator = commands.add_parser("simulator", help="serve Replicate's API with invented latency, price and faults")
+    if words[:1] == ["simulator"]:  # its arguments are its own; nobody else waits for its imports
+        import_module(_COMMANDS["simulator"]).add_arguments(simulator)
+
+    keys = commands.add_parser("keys", help="make keys for callers")
+    verbs = keys.add_subparsers(dest="verb", required=True, metavar="VERB")
+    new = verbs.add_parser("new", help="make a key: it is shown once, the configuration gets its hash")
+    new.add_argument("--name", default="app", help="whose key it is: the NAME of [keys.NAME] (default: app)")
+
+    doctor = commands.add_parser("doctor", help="examine this machine and the configuration")
+    _take_config(doctor)
+
+    commands.add_parser("version", help="print the version")
+    return parser
+
+
+def _take_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="the configuration (default: turnout.toml here, else built-in)"
+    )
+
+
+def _port(text: str) -> int:
+    try:
+        port = int(text)
+    except ValueError:
+        port = -1
+    if not 0 <= port <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: write 0 to 65535")
+    return port
+
+
+if __name__ == "__main__":
+    sys.exit(main())

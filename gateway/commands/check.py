@@ -1,0 +1,173 @@
+"""`turnout check`: says what a configuration would serve, or everything that is wrong with it. Starts nothing."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from urllib.parse import urlsplit
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from gateway.commands.survey import Survey, providers_named, survey
+from gateway.config.load import Loaded, load
+from gateway.config.meaning import LOCAL
+from gateway.config.shape import nearest
+from gateway.contract.clock import SystemClock
+from gateway.contract.model import Model
+from gateway.contract.money import PRICED_UNITS, Price, format_dollars
+from gateway.contract.route import Offer
+from policies.document import Policy
+
+
+def run(options: argparse.Namespace) -> int:
+    loaded = load(options.config, environ=os.environ)
+    found = survey(loaded, clock=SystemClock())
+    console = Console(highlight=False)
+    models = found.catalog.models()
+    console.print(f"{loaded.place}: {_several(len(models), 'model')}, {_several(len(found.adapters), 'provider')}\n")
+    console.print(models_table(models))
+    console.print(providers_table(loaded, found))
+    console.print(policies_table(loaded))
+    for line in notes(loaded, found):
+        console.print(line, style="yellow", markup=False, soft_wrap=True)
+    return 0
+
+
+def models_table(models: tuple[Model, ...]) -> Table:
+    table = _table("Model", "Offer", "Price", "Region", "Policy")
+    for model in sorted(models, key=lambda model: model.slug):
+        for number, offer in enumerate(model.offers):
+            first = number == 0
+            table.add_row(
+                model.slug if first else "",
+                _offer(model, offer),
+                price_text(offer.price),
+                offer.region or "",
+                (model.policy or "") if first else "",
+                end_section=number == len(model.offers) - 1,
+            )
+    return table
+
+
+def providers_table(loaded: Loaded, found: Survey) -> Table:
+    table = _table("Provider", "Adapter", "Address", "Token", "Callbacks")
+    for name, adapter in found.adapters.items():
+        section = loaded.config.providers.get(name)
+        if section is None:
+            table.add_row(name, adapter.name, "a child process", "not needed", "")
+            continue
+        table.add_row(
+            name,
+            section.adapter or name,
+            urlsplit(section.base_url or adapter.base_url).geturl(),
+            f"present ({section.token})" if section.token else "none",
+            _callbacks(loaded, found, name),
+        )
+    return table
+
+
+def policies_table(loaded: Loaded) -> Table:
+    current = loaded.policies.current()
+    table = _table("Policy", "Ranks by", "Keeps", "Limits", caption=f"version {current.version}")
+    for policy in current.policies:
+        name = f"{policy.name} (default)" if policy.name == loaded.config.policies.default else policy.name
+        table.add_row(name, _ranking(policy), _keeping(policy), _limits(policy))
+    return table
+
+
+def notes(loaded: Loaded, found: Survey) -> list[str]:
+    """What is allowed and seldom meant."""
+    lines = []
+    used = {offer.provider for model in found.catalog.models() for offer in model.offers}
+    lines += [f"provider {name} is used by no offer" for name in loaded.config.providers if name not in used]
+    unknown = [o.id for m in found.catalog.models() for o in m.offers if not o.price.is_known]
+    if unknown:
+        lines.append(f"no price for {', '.join(unknown)}: counted as unknown, ranked behind every known one")
+    for policy, strangers in providers_named(loaded).items():
+        for name in strangers:
+            near = nearest(name, (*loaded.config.providers, LOCAL))
+            question = f'; did you mean "{near}"?' if near else ""
+            lines.append(f'policy {policy} names "{name}", which is not configured{question}')
+    return [f"note: {line}" for line in lines]
+
+
+def price_text(price: Price) -> str:
+    """`$0.000725 per second + $0.01 per prediction`."""
+    parts = [
+        f"{format_dollars(rate)} {unit.replace('_', ' ')}"
+        for unit in PRICED_UNITS
+        if (rate := getattr(price, unit)) is not None
+    ]
+    return " + ".join(parts) or "unknown"
+
+
+def _offer(model: Model, offer: Offer) -> str:
+    words = [f"{offer.provider}: {offer.name}"]
+    if offer.version != model.default_version:
+        words.append(f"version {offer.version[:12]}")
+    if offer.concurrency:
+        words.append(f"at most {offer.concurrency} at once")
+    if offer.is_fallback:
+        words.append("fallback")
+    return ", ".join(words)
+
+
+def _callbacks(loaded: Loaded, found: Survey, name: str) -> str:
+    kind = found.adapters[name].capabilities.callbacks.value
+    if kind == "none":
+        return "no, polled"
+    if not loaded.config.providers[name].callbacks or not loaded.config.server.public_url:
+        return "switched off, polled" if loaded.config.server.public_url else "no public_url, polled"
+    if kind == "signed" and f"providers.{name}.webhook_secret" not in loaded.secrets:
+        return "without webhook_secret: only nudges"
+    return "signed" if kind == "signed" else "only nudges"
+
+
+def _ranking(policy: Policy) -> str:
+    rank = policy.rank
+    if rank.by == "ordered":
+        return " > ".join(rank.order)
+    if rank.by == "latency":
+        return f"latency ({rank.quantile})"
+    if rank.by == "blend":
+        weights = {"cost": rank.weights.cost, "latency": rank.weights.latency, "health": rank.weights.health}
+        return " + ".join(f"{weight:g} {name}" for name, weight in weights.items() if weight)
+    return rank.by
+
+
+def _keeping(policy: Policy) -> str:
+    keep = policy.keep
+    words = [f"only {', '.join(keep.providers)}"] if keep.providers else []
+    words += [f"without {', '.join(keep.without)}"] if keep.without else []
+    words += [f"in {', '.join(keep.regions)}"] if keep.regions else []
+    words += [f"that can {', '.join(keep.capabilities)}"] if keep.capabilities else []
+    words += [f"up to {format_price(keep.max_price)}"] if keep.max_price else []
+    words += [f"success from {keep.min_success:.0%}"] if keep.min_success else []
+    return "; ".join(words) or "all"
+
+
+def format_price(text: str) -> str:
+    return text if text.startswith("$") else f"${text}"
+
+
+def _limits(policy: Policy) -> str:
+    limits = policy.limits
+    words = [_several(limits.attempts, "attempt"), f"{limits.deadline_seconds:g} s"]
+    if limits.attempt_seconds:
+        words.append(f"{limits.attempt_seconds:g} s each")
+    if limits.pay_twice_up_to not in ("", "0"):
+        words.append(f"may pay twice up to {format_price(limits.pay_twice_up_to)}")
+    return ", ".join(words)
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _table(*columns: str, caption: str | None = None) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

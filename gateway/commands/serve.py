@@ -1,0 +1,16 @@
+"""`turnout serve`: reads the configuration and hands it to the application. Knows nothing of how that is built."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from gateway.config.load import load
+
+
+def run(options: argparse.Namespace) -> int:
+    # First the configuration, which is quick to refuse, then the application, which takes a second to import.
+    loaded = load(options.config, environ=os.environ)
+    from gateway.app import serve
+
+    return serve(loaded, host=options.host, port=options.port)

@@ -1,0 +1,74 @@
+"""What a configuration would serve: adapters and catalog, made as `serve` makes them. Starts and opens nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.config.load import Loaded
+from gateway.config.meaning import LOCAL
+from gateway.contract.clock import Clock
+from gateway.contract.errors import ConfigurationError
+from gateway.contract.provider import Adapter
+from gateway.plugins import load_adapter
+from gateway.routing.catalog import Catalog, read_price
+from local_backend.package import BUNDLED, describe
+
+
+class Survey(msgspec.Struct, frozen=True):
+    adapters: dict[str, Adapter]  # by provider's name, the local backend's too
+    catalog: Catalog
+
+
+def survey(loaded: Loaded, *, clock: Clock) -> Survey:
+    """Raises ConfigurationError with a line for each adapter, package and model that cannot be had."""
+    wrong: list[str] = []
+    adapters = _adapters(loaded, wrong)
+    local_models = ()
+    if loaded.config.local.enabled:
+        price = read_price(loaded.config.local.price, place=loaded.where("local", "price"))
+        try:
+            local_models = describe((BUNDLED, *loaded.package_paths), price=price, provider=LOCAL)
+        except ConfigurationError as error:
+            wrong += str(error).splitlines()
+    if wrong:
+        raise ConfigurationError("\n".join(wrong))
+    catalog = Catalog.build(
+        tuple((section, loaded.schemas.get(section.name)) for section in loaded.config.models),
+        capabilities={name: adapter.capabilities for name, adapter in adapters.items()},
+        providers=loaded.config.providers,
+        local_models=local_models,
+        now=clock.now(),
+        place=loaded.place,
+    )
+    return Survey(adapters, catalog)
+
+
+def _adapters(loaded: Loaded, wrong: list[str]) -> dict[str, Adapter]:
+    adapters: dict[str, Adapter] = {}
+    for name, section in loaded.config.providers.items():
+        key = "adapter" if section.adapter else name
+        place = loaded.where("providers", *((name, key) if section.adapter else (name,)))
+        try:
+            adapters[name] = load_adapter(section.adapter or name, section.options, provider=name)
+        except ConfigurationError as error:
+            wrong += [f"{place}: {line}" for line in str(error).splitlines()]
+            continue
+        if not section.base_url and not adapters[name].base_url:
+            wrong.append(f'{place}: the adapter knows no address; add base_url = "https://…"')
+    if loaded.config.local.enabled:
+        adapters[LOCAL] = load_adapter("replicate", provider=LOCAL)  # the dialect it speaks
+    return adapters
+
+
+def providers_named(loaded: Loaded) -> Mapping[str, tuple[str, ...]]:
+    """Policy → providers that it names and that are not configured. No fault: a policy may outlive a provider."""
+    known = {*loaded.config.providers, LOCAL}
+    found = {}
+    for policy in loaded.policies.current().policies:
+        named = (*policy.keep.providers, *policy.keep.without, *policy.rank.order, policy.fallback.provider or LOCAL)
+        strangers = tuple(dict.fromkeys(name for name in named if name not in known))
+        if strangers:
+            found[policy.name] = strangers
+    return found

@@ -1,0 +1,155 @@
+"""Reads `config.toml` into a Loaded: the Config, its secrets, schemas and policies. Builds nothing from it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import policies
+from gateway.config.line import Lines
+from gateway.config.meaning import PRICE_REMEDY, Meaning, policy_problems, store_path
+from gateway.config.model import Config
+from gateway.config.secret import Secret
+from gateway.config.shape import Problem, Reading, dotted
+from gateway.config.watch import PolicyFiles
+from gateway.contract.errors import ConfigurationError, refuse
+from policies.document import Policy
+from policies.reading import read as read_policy
+
+DEFAULT_FILE = "turnout.toml"
+BUILT_IN = "built-in defaults"
+PRESETS = Path(policies.__file__).parent / "presets"
+
+
+class Loaded(msgspec.Struct, kw_only=True, frozen=True):
+    """A configuration without a fault. Relative paths in it are relative to `folder`."""
+
+    config: Config
+    place: str  # the file, for messages; "built-in defaults" without one
+    folder: Path
+    secrets: dict[str, Secret]  # by dotted place: "providers.replicate.token", "webhooks.secret", "keys.app.hash"
+    schemas: dict[str, dict[str, Any]]  # by model name, as the file has it
+    policies: PolicyFiles
+    lines: Lines
+
+    def where(self, *path: str | int) -> str:
+        """How a message names a key: `turnout.toml:12: providers.replicate.token`."""
+        return f"{_place(self.place, self.lines, path)}: {dotted(path)}"
+
+    def path(self, text: str) -> Path:
+        """A path as written in the configuration, made absolute."""
+        return (self.folder / Path(text).expanduser()).absolute()
+
+    @property
+    def store_path(self) -> Path:
+        path = store_path(self.config.store.url)
+        if path is None:  # load() has refused it already
+            raise ConfigurationError(f"{self.place}: store.url: no store lives there")
+        return self.path(path)
+
+    @property
+    def artifacts_path(self) -> Path:
+        return self.path(self.config.artifacts.path)
+
+    @property
+    def package_paths(self) -> tuple[Path, ...]:
+        """Folders of packages, beside the bundled one."""
+        return tuple(self.path(text) for text in self.config.local.packages)
+
+    @property
+    def secret_values(self) -> tuple[str, ...]:
+        """Everything a log must never show. Hashes of keys are not among them: they are no secrets."""
+        return tuple(secret.reveal() for place, secret in self.secrets.items() if not place.startswith("keys."))
+
+
+def load(path: Path | None = None, *, environ: Mapping[str, str]) -> Loaded:
+    """
+    Read the configuration: `path`, else `turnout.toml` in the working directory, else the built-in defaults.
+
+    Raises ConfigurationError with one line per fault: `file:line: place: what is wrong; what to do`.
+    """
+    if path is None and Path(DEFAULT_FILE).is_file():
+        path = Path(DEFAULT_FILE)
+    if path is None:
+        return parse("", place=BUILT_IN, folder=Path.cwd(), environ=environ)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        remedy = "name a file that is there with --config" if isinstance(error, FileNotFoundError) else "see its rights"
+        raise refuse(f"it cannot be read ({error.strerror})", place=str(path), remedy=remedy) from None
+    except UnicodeDecodeError as error:
+        raise refuse(f"not UTF-8 at byte {error.start}", place=str(path), remedy="save it as UTF-8") from None
+    return parse(text, place=str(path), folder=path.absolute().parent, environ=environ)
+
+
+def parse(text: str, *, place: str, folder: Path, environ: Mapping[str, str]) -> Loaded:
+    """The configuration in `text`. Raises ConfigurationError as `load` does."""
+    try:
+        document = tomllib.loads(text.replace("\r\n", "\n"))
+    except tomllib.TOMLDecodeError as error:
+        raise _not_toml(str(error), place) from None
+    except RecursionError:
+        raise refuse("nested too deep", place=place, remedy="write fewer brackets") from None
+    reading = Reading()
+    config: Config = reading.read(document, Config)
+    meaning = Meaning(config, environ=environ, folder=folder)
+    found = [*reading.problems, *(problem for problem in meaning.problems if not reading.is_bad(problem.path))]
+    lines = Lines(text)
+    files, wrong = _read_policies(config, folder=folder, place=place, lines=lines)
+    if files is not None:
+        found += [p for p in policy_problems(config, files.current().policies) if not reading.is_bad(p.path)]
+    said = sorted((lines.of(problem.path), _say(problem, place, lines)) for problem in found)
+    if said or wrong or files is None:
+        raise ConfigurationError("\n".join([*dict.fromkeys(line for _, line in said), *wrong]))
+    return Loaded(
+        config=config,
+        place=place,
+        folder=folder.absolute(),
+        secrets=meaning.secrets,
+        schemas=meaning.schemas,
+        policies=files,
+        lines=lines,
+    )
+
+
+def _read_policies(config: Config, *, folder: Path, place: str, lines: Lines) -> tuple[PolicyFiles | None, list[str]]:
+    """The policy files, or what is wrong in them."""
+
+    def accept(found: tuple[Policy, ...]) -> None:
+        # While we start, faults of the configuration are collected; later a reload must not take away what it names.
+        missing = policy_problems(config, found) if started else []
+        if missing:
+            raise ConfigurationError("\n".join(_say(problem, place, lines) for problem in missing))
+
+    started = False
+    paths = [PRESETS, *((folder / Path(text).expanduser()).absolute() for text in config.policies.files)]
+    try:
+        files = PolicyFiles(paths, read=read_policy, accept=accept)
+    except ConfigurationError as error:
+        return None, str(error).splitlines()
+    started = True
+    return files, []
+
+
+def _say(problem: Problem, place: str, lines: Lines) -> str:
+    where = _place(place, lines, problem.path)
+    key = dotted(problem.path)
+    remedy = PRICE_REMEDY if problem.path[-1:] == ("price",) else problem.remedy
+    return str(refuse(f"{key}: {problem.problem}" if key else problem.problem, place=where, remedy=remedy))
+
+
+def _place(place: str, lines: Lines, path: tuple[str | int, ...]) -> str:
+    return place if place == BUILT_IN else f"{place}:{lines.of(path)}"
+
+
+def _not_toml(message: str, place: str) -> ConfigurationError:
+    found = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", message, re.DOTALL)
+    if found is None or found[2] is None:
+        return refuse(f"not TOML: {found[1] if found else message} at its end", place=place, remedy="complete it")
+    problem = f"not TOML: {found[1]} (column {found[3]})"
+    return refuse(problem, place=f"{place}:{found[2]}", remedy="correct this line")

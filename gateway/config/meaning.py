@@ -1,0 +1,259 @@
+"""What the keys of a configuration mean together: names that must exist, prices, secrets, schemas. Not their types."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.config.line import Path as Place
+from gateway.config.model import Config, ModelSection, OfferSection
+from gateway.config.secret import REMEDY, Secret, SecretMissing, resolve
+from gateway.config.shape import Problem, did_you_mean, printable
+from gateway.contract.money import PRICED_UNITS, parse_dollars
+from policies.document import Policy
+
+LOCAL = "local"  # the provider that is always there
+PRICE_REMEDY = 'write dollars per unit in quotes, as { per_second = "0.000725" }'
+SCOPES = ("predictions", "models", "files", "admin")
+_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_HASH = re.compile(r"sha256:[0-9a-f]{64}")
+_HEX = re.compile(r"[0-9a-f]{64}")
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+class Meaning:
+    """One look over a Config. What is wrong is in `problems`, what was found in `secrets` and `schemas`."""
+
+    def __init__(self, config: Config, *, environ: Mapping[str, str], folder: Path) -> None:
+        self.problems: list[Problem] = []
+        self.secrets: dict[str, Secret] = {}  # by dotted place: "providers.replicate.token"
+        self.schemas: dict[str, dict[str, Any]] = {}  # by model name
+        self._config = config
+        self._environ = environ
+        self._folder = folder
+        self._read_server()
+        self._read_keys()
+        self._read_webhooks()
+        self._read_providers()
+        self._read_models()
+        self._read_local()
+        self._read_telemetry()
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Names an offer or a policy may use."""
+        return (*self._config.providers, *((LOCAL,) if self._config.local.enabled else ()))
+
+    def _read_server(self) -> None:
+        config = self._config
+        self._want_url(("server", "public_url"), config.server.public_url)
+        path = store_path(config.store.url)
+        if path is None:
+            self._note(("store", "url"), "no store lives there", 'write "sqlite:///PATH" with the path of a file')
+        for index, seconds in enumerate(config.webhooks.schedule_seconds):
+            if not 0 <= seconds <= 30 * 86_400:
+                self._note(("webhooks", "schedule_seconds", index), "out of range", "write 0 to 2592000 seconds")
+
+    def _read_keys(self) -> None:
+        owners: dict[str, str] = {}
+        for name, key in self._config.keys.items():
+            place: Place = ("keys", name)
+            self._want_name(place, name)
+            for index, scope in enumerate(key.scopes):
+                if scope not in SCOPES:
+                    problem = f'unknown scope "{printable(scope)}"'
+                    self._note((*place, "scopes", index), problem, did_you_mean(scope, SCOPES))
+            if not key.hash:
+                self._note((*place, "hash"), "it is empty", "`turnout keys new` makes a key and the line to paste")
+                continue
+            secret = Secret(key.hash) if _HASH.fullmatch(key.hash) else self._resolve((*place, "hash"), key.hash)
+            if secret is None:
+                continue
+            if _HASH.fullmatch(secret.reveal()) is None:
+                problem = "this is no hash of a key (sha256: and 64 hex digits)"
+                self._note((*place, "hash"), problem, "`turnout keys new` makes a key and the line to paste")
+            elif secret.reveal() in owners:
+                problem = f"the same key as [keys.{owners[secret.reveal()]}]"
+                self._note((*place, "hash"), problem, "give each name a key of its own")
+            owners.setdefault(secret.reveal(), name)
+            self.secrets[f"keys.{name}.hash"] = secret
+
+    def _read_webhooks(self) -> None:
+        if not self._config.webhooks.secret:
+            return
+        secret = self._resolve(("webhooks", "secret"), self._config.webhooks.secret)
+        if secret is None:
+            return
+        if _is_webhook_secret(secret.reveal()):
+            self.secrets["webhooks.secret"] = secret
+        else:
+            problem = "this is no webhook secret (whsec_ and 24 to 64 bytes in base64)"
+            self._note(("webhooks", "secret"), problem, "leave it empty: one is made and kept in the store")
+
+    def _read_providers(self) -> None:
+        for name, provider in self._config.providers.items():
+            place: Place = ("providers", name)
+            self._want_name(place, name)
+            if name == LOCAL:
+                self._note(place, f'"{LOCAL}" is the local backend', "configure it in [local], or use another name")
+            self._want_url((*place, "base_url"), provider.base_url)
+            if provider.concurrency < 0:
+                self._note((*place, "concurrency"), "it is negative", "write 0 for no limit")
+            for key in ("token", "webhook_secret"):
+                reference = getattr(provider, key)
+                secret = self._resolve((*place, key), reference) if reference else None
+                if secret is not None:
+                    self.secrets[f"providers.{name}.{key}"] = secret
+
+    def _read_models(self) -> None:
+        seen: dict[str, int] = {}
+        for index, model in enumerate(self._config.models):
+            place: Place = ("models", index)
+            if _SLUG.fullmatch(model.name) is None:
+                problem = f'"{printable(model.name)}" is no name of a model'
+                self._note((*place, "name"), problem, "write owner/name, each of letters, digits, and . _ -")
+            elif model.name.lower() in seen:
+                problem = f'"{model.name}" is there already, in models[{seen[model.name.lower()]}]'
+                self._note((*place, "name"), problem, "put all offers of a model under one [[models]]")
+            seen.setdefault(model.name.lower(), index)
+            self._want_version((*place, "version"), model.version)
+            self._read_schema(place, model)
+            if not model.offers:
+                self._note(
+                    (*place, "offers"), "the model has no offers", "add [[models.offers]] with provider and name"
+                )
+            for number, offer in enumerate(model.offers):
+                self._read_offer((*place, "offers", number), offer)
+
+    def _read_offer(self, place: Place, offer: OfferSection) -> None:
+        if offer.provider not in self.providers:
+            problem = f'unknown provider "{printable(offer.provider)}"'
+            otherwise = "set enabled = true in [local]" if offer.provider == LOCAL else ""
+            remedy = did_you_mean(offer.provider, self.providers, otherwise=otherwise)
+            if not otherwise:
+                remedy += f" (a new one needs a section [providers.{printable(offer.provider) or 'NAME'}])"
+            self._note((*place, "provider"), problem, remedy)
+        if not offer.name:
+            self._note((*place, "name"), "it is empty", "write what the provider calls the model")
+        if offer.concurrency < 0:
+            self._note((*place, "concurrency"), "it is negative", "write 0 for no limit")
+        self._want_version((*place, "version"), offer.version)
+        self._want_price((*place, "price"), offer.price)
+
+    def _read_schema(self, place: Place, model: ModelSection) -> None:
+        if not model.schema:
+            return
+        file = self._folder / Path(model.schema).expanduser()
+        where = (*place, "schema")
+        try:
+            document = json.loads(file.read_bytes())
+        except OSError as error:
+            self._note(where, f"{file} cannot be read ({error.strerror})", "correct the path")
+        except (ValueError, RecursionError) as error:
+            self._note(where, f"{file} is not JSON ({printable(str(error))})", "correct the file")
+        else:
+            if not isinstance(document, dict) or not ({"Input", "openapi", "components"} & document.keys()):
+                remedy = 'it holds {"Input": {…}, "Output": {…}} or a whole OpenAPI document'
+                self._note(where, f"{file} is no schema of a model", remedy)
+            else:
+                self.schemas[model.name] = document
+
+    def _read_local(self) -> None:
+        local = self._config.local
+        for index, text in enumerate(local.packages):
+            folder = self._folder / Path(text).expanduser()
+            if not folder.is_dir():
+                self._note(("local", "packages", index), f"{folder} is no folder", "correct the path")
+        if local.listen and not re.fullmatch(r"tcp://[^/]+:\d+", local.listen):
+            remedy = 'leave it empty for a Unix socket, or write "tcp://127.0.0.1:0"'
+            self._note(("local", "listen"), f'"{printable(local.listen)}" is no address', remedy)
+        self._want_one_of(("local", "device"), local.device, ("auto", "cuda", "cpu"))
+        for key in ("threads", "memory_bytes"):
+            if getattr(local, key) < 0:
+                self._note(("local", key), "it is negative", "write 0 to leave it open")
+        self._want_price(("local", "price"), local.price)
+
+    def _read_telemetry(self) -> None:
+        self._want_one_of(("telemetry", "log_level"), self._config.telemetry.log_level, _LEVELS)
+        self._want_one_of(("telemetry", "log_format"), self._config.telemetry.log_format, ("text", "json"))
+
+    def _resolve(self, place: Place, reference: str) -> Secret | None:
+        try:
+            return resolve(reference, environ=self._environ, folder=self._folder)
+        except SecretMissing as missing:
+            self._note(place, missing.problem, missing.remedy)
+            return None
+
+    def _want_price(self, place: Place, price: Mapping[str, str]) -> None:
+        for unit, amount in price.items():
+            if unit not in PRICED_UNITS:
+                problem = f'"{printable(unit)}" is no unit of a price'
+                self._note((*place, unit), problem, did_you_mean(unit, tuple(PRICED_UNITS)))
+                continue
+            try:
+                parse_dollars(amount)
+            except ValueError as error:
+                self._note((*place, unit), printable(str(error)), f'write dollars per unit, as {unit} = "0.000725"')
+
+    def _want_version(self, place: Place, version: str) -> None:
+        if version and _HEX.fullmatch(version) is None:
+            self._note(place, "this is no version (64 hex digits)", "leave it out: it is derived from name and schema")
+
+    def _want_name(self, place: Place, name: str) -> None:
+        if _NAME.fullmatch(name) is None:
+            self._note(place, f'"{printable(name)}" is no name', "use letters, digits, _ and -, at most 64")
+
+    def _want_one_of(self, place: Place, value: str, known: tuple[str, ...]) -> None:
+        if value not in known:
+            self._note(place, f'"{printable(value)}" is not known', did_you_mean(value, known))
+
+    def _want_url(self, place: Place, url: str) -> None:
+        if not url:
+            return
+        try:
+            parts = urlsplit(url)
+            fits = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            fits = False
+        # Not quoted: people do paste URLs with a password in them.
+        if not fits or parts.query or parts.fragment:
+            self._note(place, "this is no address of a server", 'write it as "https://host" or "https://host/path"')
+        elif parts.username or parts.password:
+            self._note(place, "there is a user or password in this address", REMEDY)
+
+    def _note(self, path: Place, problem: str, remedy: str) -> None:
+        self.problems.append(Problem(path=path, problem=problem, remedy=remedy))
+
+
+def policy_problems(config: Config, policies: tuple[Policy, ...]) -> list[Problem]:
+    """Policies that the configuration names and nobody has written."""
+    names = tuple(policy.name for policy in policies)
+    wanted: list[tuple[Place, str]] = [(("policies", "default"), config.policies.default)]
+    wanted += [(("models", index, "policy"), model.policy) for index, model in enumerate(config.models) if model.policy]
+    wanted += [(("keys", name, "policy"), key.policy) for name, key in config.keys.items() if key.policy]
+    return [
+        Problem(path=place, problem=f'unknown policy "{printable(name)}"', remedy=did_you_mean(name, names))
+        for place, name in wanted
+        if name not in names
+    ]
+
+
+def store_path(url: str) -> str | None:
+    """The file of a `sqlite:///PATH` URL (three slashes: relative, four: absolute); None for any other."""
+    scheme, _, rest = url.partition("://")
+    path = rest.removeprefix("/")
+    return path if scheme == "sqlite" and rest.startswith("/") and path not in ("", ":memory:") else None
+
+
+def _is_webhook_secret(text: str) -> bool:
+    try:
+        return text.startswith("whsec_") and 24 <= len(base64.b64decode(text[6:], validate=True)) <= 64
+    except binascii.Error:
+        return False

@@ -1,0 +1,89 @@
+"""One receiver of one caller: how many tries it may hold at once, and whether it is dead. Sends nothing itself."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from gateway.store.protocol import Delivery
+
+WIDTH = 4
+FAILURES_TO_OPEN = 5
+OPEN_SECONDS = 30.0
+MAX_OPEN_SECONDS = 300.0
+MEMORY_SECONDS = 3600.0
+
+
+class Claim(NamedTuple):
+    """A delivery in our hands; `until` is the monotonic second after which somebody else may have it."""
+
+    delivery: Delivery
+    until: float
+
+
+class Lane:
+    """
+    The deliveries of one (owner, host), with a breaker of their own.
+
+    A lane that fails gets narrow at once, and is shut after five failures in a row: for 30 s, then twice as long each
+    time, up to five minutes. When that is over one try probes. All times are monotonic seconds, handed in.
+    """
+
+    def __init__(self, owner: str, host: str) -> None:
+        self.owner = owner
+        self.host = host
+        self.waiting: deque[Claim] = deque()
+        self.sending: set[str] = set()  # predictions with a delivery on its way: their next one waits for it
+        self.failures = 0
+        self.used_at = 0.0
+        self._shut_until: float | None = None
+        self._shut_seconds = OPEN_SECONDS
+
+    @property
+    def is_suspect(self) -> bool:
+        return self.failures > 0
+
+    def is_forgettable(self, now: float) -> bool:
+        """Nothing hangs on it; a failing one is remembered for an hour."""
+        return not self.waiting and not self.sending and (not self.failures or now - self.used_at > MEMORY_SECONDS)
+
+    def next(self) -> Claim | None:
+        """
+        Take the next delivery that may go, if there is room: the oldest whose prediction has none on its way.
+
+        All deliveries of a prediction have one owner and one URL, hence one lane: that keeps them in order.
+        """
+        if len(self.sending) >= (1 if self.is_suspect else WIDTH):
+            return None
+        for place, claim in enumerate(self.waiting):
+            if claim.delivery.prediction not in self.sending:
+                del self.waiting[place]
+                self.sending.add(claim.delivery.prediction)
+                return claim
+        return None
+
+    def is_shut(self, now: float) -> bool:
+        """True while nothing should be sent. When the time is over, `next` sees to it that a single try probes."""
+        return self._shut_until is not None and now < self._shut_until
+
+    def succeeded(self) -> None:
+        self.failures = 0
+        self._shut_until = None
+        self._shut_seconds = OPEN_SECONDS
+
+    def failed(self, now: float) -> None:
+        self.failures += 1
+        if self.failures < FAILURES_TO_OPEN or self.is_shut(now):
+            return
+        if self._shut_until is not None:
+            self._shut_seconds = min(2 * self._shut_seconds, MAX_OPEN_SECONDS)
+        self._shut_until = now + self._shut_seconds
+
+
+def host_of(url: str) -> str:
+    """The host in lower case without its port: what the store compares `exclude_hosts` with."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

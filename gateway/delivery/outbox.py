@@ -1,0 +1,244 @@
+"""Carries what the store's outbox holds to its receivers, so that a dead one costs nobody else. Writes no bodies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from gateway.contract.clock import Clock
+from gateway.contract.errors import StoreError
+from gateway.contract.observer import Observer
+from gateway.delivery.lane import Claim, Lane, host_of
+from gateway.delivery.schedule import SCHEDULE_SECONDS, next_due
+from gateway.delivery.webhook import Outcome, Result
+from gateway.store.protocol import Delivery, Store
+
+MAX_IN_FLIGHT = 64
+MAX_SUSPECT_IN_FLIGHT = 16  # of them for receivers that failed last time: the others always find slots
+MAX_HELD = 256  # claimed, sent or not
+MAX_WAITING = 16  # of one lane; beyond it the host is left in the store
+IDLE_SECONDS = 5.0
+BUSY_SECONDS = 0.5  # when something is due and may not be claimed yet
+BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+LEASE_SECONDS = 60.0
+EXCHANGE_SECONDS = 20.0  # more than one try takes: with less left of a claim nothing is begun
+
+_log = logging.getLogger("turnout.delivery")
+
+
+class Sends(Protocol):
+    async def send(self, delivery: Delivery) -> Outcome: ...
+
+
+class Outbox:
+    """
+    `run()` until `drain()`. `draw` gives numbers from [0, 1); `worker` names this process in the store.
+
+    A crash between "sent" and "recorded" sends the same bytes with the same id once more: at least once, never unseen.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sender: Sends,
+        *,
+        worker: str,
+        clock: Clock,
+        draw: Callable[[], float],
+        observer: Observer | None = None,
+        schedule_seconds: Sequence[float] = SCHEDULE_SECONDS,
+    ) -> None:
+        self._store = store
+        self._sender = sender
+        self._worker = worker
+        self._clock = clock
+        self._draw = draw
+        self._observer = observer or Observer()
+        self._schedule_seconds = schedule_seconds
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._suspects = 0  # tasks of suspect lanes
+        self._woken = asyncio.Event()
+        self._is_throttled = False  # something due was left in the store
+        self._is_draining = False
+
+    def wake(self) -> None:
+        """Something was written to the outbox."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Claim and send until `drain`. Outlives every trouble of the store."""
+        failures = 0
+        while not self._is_draining:
+            self._woken.clear()
+            try:
+                rest_seconds = await self._step()
+                failures = 0
+            except StoreError as error:
+                rest_seconds = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
+                failures += 1
+                _log.warning("the outbox cannot be read, next try in %.1f s: %s", rest_seconds, error)
+            if rest_seconds:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), rest_seconds)
+
+    async def drain(self, seconds: float) -> None:
+        """Begin nothing more, give what is on its way `seconds` to end, cut off the rest: it is sent again later."""
+        self._is_draining = True
+        self._woken.set()
+        for lane in self._lanes.values():
+            lane.waiting.clear()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _step(self) -> float:
+        """One round: seconds to rest after it."""
+        held = len(self._tasks) + sum(len(lane.waiting) for lane in self._lanes.values())
+        full = frozenset(lane.host for lane in self._lanes.values() if len(lane.waiting) >= MAX_WAITING)
+        limit = min(MAX_HELD - held, MAX_IN_FLIGHT)
+        self._is_throttled = bool(full) or limit <= 0
+        claimed: list[Delivery] = []
+        if limit > 0:
+            claimed = await self._store.claim_deliveries(
+                self._worker, limit=limit, lease_seconds=LEASE_SECONDS, exclude_hosts=full
+            )
+        if self._is_draining:
+            return 0.0
+        self._admit(claimed)
+        if claimed and len(claimed) == limit:
+            return 0.0
+        due_at = await self._store.next_delivery_at()
+        if due_at is None:
+            return IDLE_SECONDS
+        return min(max((due_at - self._clock.now()).total_seconds(), 0.0) or BUSY_SECONDS, IDLE_SECONDS)
+
+    def _admit(self, claimed: list[Delivery]) -> None:
+        now = self._clock.monotonic()
+        for delivery in claimed:
+            key = (delivery.owner, host_of(delivery.url))
+            lane = self._lanes.get(key)
+            if lane is None:
+                lane = self._lanes[key] = Lane(*key)
+            lane.used_at = now
+            lane.waiting.append(Claim(delivery, now + LEASE_SECONDS))
+        self._pump()
+
+    def _pump(self) -> None:
+        """Begin whatever may begin, one of each lane in turn."""
+        if self._is_draining:
+            return
+        now = self._clock.monotonic()
+        ready = [lane for lane in self._lanes.values() if lane.waiting]
+        while ready:
+            ready = [lane for lane in ready if self._begin_next(lane, now)]
+        for key in [key for key, lane in self._lanes.items() if lane.is_forgettable(now)]:
+            del self._lanes[key]
+
+    def _begin_next(self, lane: Lane, now: float) -> bool:
+        is_suspect = lane.is_suspect
+        if len(self._tasks) >= MAX_IN_FLIGHT or (is_suspect and self._suspects >= MAX_SUSPECT_IN_FLIGHT):
+            return False
+        claim = lane.next()
+        if claim is None:
+            return False
+        if claim.until - now < EXCHANGE_SECONDS:
+            # Somebody else may have it soon; so we let go, and it comes back.
+            lane.sending.discard(claim.delivery.prediction)
+            return True
+        self._suspects += is_suspect
+        task = asyncio.create_task(self._carry(lane, claim, now))
+        self._tasks.add(task)
+        task.add_done_callback(lambda ended: self._ended(ended, lane, claim, is_suspect))
+        return True
+
+    def _ended(self, task: asyncio.Task[None], lane: Lane, claim: Claim, was_suspect: bool) -> None:
+        self._tasks.discard(task)
+        self._suspects -= was_suspect
+        lane.sending.discard(claim.delivery.prediction)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a delivery was dropped and comes back with its lease", exc_info=error)
+        self._pump()
+        if self._is_throttled:
+            self._woken.set()
+
+    def _carry(self, lane: Lane, claim: Claim, now: float) -> Coroutine[Any, Any, None]:
+        delivery = claim.delivery
+        is_last_chance = delivery.is_final and delivery.tries + 1 >= len(self._schedule_seconds)
+        if not delivery.is_final and delivery.fence > 1:
+            # Claimed before, perhaps sent: it is sent once, and never after what came later.
+            return self._record(claim, ended="exhausted", error="claimed once before")
+        if lane.is_shut(now) and not is_last_chance:
+            return self._skip(claim)
+        return self._send(lane, claim)
+
+    async def _skip(self, claim: Claim) -> None:
+        """The receiver was dead a moment ago: this try counts as made, without a connection."""
+        delivery = claim.delivery
+        due_at = self._next_due(delivery, None) if delivery.is_final else None
+        self._observer.delivery_tried(delivery.event, "retry" if due_at else "exhausted", 0.0)
+        ended = None if due_at else "exhausted"
+        await self._record(claim, ended=ended, due_at=due_at, error="not tried: the receiver fails every time")
+
+    async def _send(self, lane: Lane, claim: Claim) -> None:
+        delivery = claim.delivery
+        outcome = await self._sender.send(delivery)
+        if outcome.result is Result.UNREACHED:
+            lane.failed(self._clock.monotonic())
+        else:
+            lane.succeeded()
+        ended: str | None = None
+        due_at: datetime | None = None
+        if outcome.result in (Result.DELIVERED, Result.GONE):
+            ended = outcome.result.value
+        elif delivery.is_final:
+            due_at = self._next_due(delivery, outcome.retry_after_seconds)
+        if due_at is None and ended is None:
+            ended = "exhausted"
+        self._observer.delivery_tried(delivery.event, ended or "retry", outcome.seconds)
+        await self._record(claim, ended=ended, due_at=due_at, status=outcome.status, error=outcome.error)
+
+    def _next_due(self, delivery: Delivery, retry_after_seconds: float | None) -> datetime | None:
+        return next_due(
+            delivery.tries + 1,
+            delivery.created_at,
+            self._clock.now(),
+            self._draw(),
+            retry_after_seconds,
+            schedule_seconds=self._schedule_seconds,
+        )
+
+    async def _record(
+        self,
+        claim: Claim,
+        *,
+        ended: str | None,
+        due_at: datetime | None = None,
+        status: int | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Write the try down; while the store is out, again until the claim is over. A stale fence writes nothing."""
+        for seconds in (*BACKOFF_SECONDS, *BACKOFF_SECONDS[-1:] * 6):
+            try:
+                await self._store.finish_delivery(
+                    claim.delivery.id,
+                    fence=claim.delivery.fence,
+                    ended=ended,
+                    due_at=due_at,
+                    status=status,
+                    error=error,
+                )
+                if due_at is not None:
+                    self._woken.set()
+                return
+            except StoreError:
+                if self._clock.monotonic() + seconds > claim.until:
+                    break
+                await asyncio.sleep(seconds)
+        _log.warning("a delivery was tried and could not be recorded: it will be sent once more")

@@ -1,0 +1,377 @@
+"""
+A breaker per offer, and the only user of aiobreaker. Not the rate limiter: a 429 changes nothing here.
+
+aiobreaker's state machine decides what an outcome does to a state. What is an outcome, when time is up and who may
+probe is decided here, because its own answers are wrong for us (`tests/unit/routing/test_breaker_defects.py` names
+each). Only its public methods are used; `open` and `opens_at` are overridden.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+from aiobreaker import CircuitBreaker, CircuitBreakerError, CircuitBreakerState
+from aiobreaker.storage.base import CircuitBreakerStorage
+
+from gateway.contract.clock import Clock
+from gateway.contract.errors import Blame
+from gateway.contract.observer import Observer
+from gateway.contract.route import BreakerState
+
+CONSECUTIVE_FAILURES = 5
+FAILURE_SHARE = 0.5
+MIN_OUTCOMES = 10
+WINDOW_SECONDS = 60.0
+OPEN_SECONDS = 15.0  # x the openings so far
+MAX_OPEN_SECONDS = 300.0
+JITTER = 0.2
+ACCOUNT_OPEN_SECONDS = 300.0  # key or credit: no request mends it
+SLOW_SUBMIT_SECONDS = 10.0
+# A probe that says nothing for so long makes room for the next one: jobs take minutes, and tickets can be lost.
+PROBE_SECONDS = 60.0
+LOOK_AGAIN_SECONDS = 1.0  # told to those who wait for a probe of somebody else's
+
+Draw = Callable[[], float]  # from [0, 1)
+
+
+class Ticket(Protocol):
+    """
+    The right to make one attempt, and the duty to say how it ended.
+
+    The first word counts, what follows is ignored; so `neutral()` may stand in a `finally`. Outcomes that come in
+    another era than the ticket's (it opened or closed in between) change nothing.
+    """
+
+    is_probe: bool
+
+    def submitted(self, seconds: float) -> None:
+        """
+        The provider accepted the job after `seconds`. Slower than ten it counts as a failure, and is still accepted.
+
+        Not for submits that hold until the job is done: their time is the job's.
+        """
+        ...
+
+    def success(self) -> None: ...
+
+    def failure(self, blame: Blame) -> None:
+        """PROVIDER counts, ACCOUNT opens at once and for long, the others are neutral."""
+        ...
+
+    def neutral(self) -> None:
+        """It says nothing of the offer: cancelled, refused for its input, rate limited."""
+        ...
+
+
+class Breaker(Protocol):
+    """What the engine and ops see of one offer's breaker."""
+
+    def admit(self) -> Ticket | None:
+        """The right to make one attempt, or None while the breaker refuses."""
+        ...
+
+    def view(self) -> tuple[BreakerState, float | None]:
+        """
+        The state, and in how many seconds to ask again.
+
+        OPEN with None: until ops release it. PROBING with 0: the next attempt is the probe; else one is under way.
+        """
+        ...
+
+    def force_open(self, *, who: str, why: str) -> None:
+        """Refuse everything until `release`."""
+        ...
+
+    def force_closed(self, *, who: str, why: str) -> None:
+        """Admit everything until `release`, whatever happens."""
+        ...
+
+    def release(self, *, who: str, why: str) -> None:
+        """Closed, nothing remembered, automatic from here on."""
+        ...
+
+
+class _Failed(Exception):
+    """The outcome that aiobreaker is told as a failure."""
+
+
+def _succeed() -> None: ...
+
+
+def _fail() -> None:
+    raise _Failed
+
+
+class _Window(CircuitBreakerStorage):  # type: ignore[misc] # aiobreaker has no types
+    """
+    Outcomes of the last minute, in place of aiobreaker's count of consecutive failures.
+
+    `counter` is 1 when they are bad enough to open, else 0. `era` counts changes of state.
+    """
+
+    _SLOTS = 12
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__("window")
+        self.era = 0
+        self.ended_with = ""  # what the era before this one looked like at its end
+        self._clock = clock
+        self._state = CircuitBreakerState.CLOSED
+        self._clear()
+
+    def _clear(self) -> None:
+        # Forgets as well the success that aiobreaker notes by itself whenever it closes.
+        self._slots: deque[list[int]] = deque()  # [slot number, outcomes, failures]
+        self._outcomes = self._failures = self._consecutive = 0
+
+    @property
+    def state(self) -> CircuitBreakerState:
+        return self._state
+
+    @state.setter
+    def state(self, state: CircuitBreakerState) -> None:
+        self.ended_with = self._summary()
+        self._state = state
+        self.era += 1
+        self._clear()
+
+    def increment_counter(self) -> None:
+        self._consecutive += 1
+        self._add(failures=1)
+
+    def reset_counter(self) -> None:
+        self._consecutive = 0
+        self._add(failures=0)
+
+    def _add(self, *, failures: int) -> None:
+        number = self._trim()
+        if not self._slots or self._slots[-1][0] != number:
+            self._slots.append([number, 0, 0])
+        self._slots[-1][1] += 1
+        self._slots[-1][2] += failures
+        self._outcomes += 1
+        self._failures += failures
+
+    def _trim(self) -> int:
+        number = int(self._clock.monotonic() * self._SLOTS / WINDOW_SECONDS)
+        while self._slots and self._slots[0][0] <= number - self._SLOTS:
+            _, outcomes, failures = self._slots.popleft()
+            self._outcomes -= outcomes
+            self._failures -= failures
+        return number
+
+    @property
+    def counter(self) -> int:
+        self._trim()
+        share_is_bad = self._outcomes >= MIN_OUTCOMES and self._failures >= FAILURE_SHARE * self._outcomes
+        return int(self._consecutive >= CONSECUTIVE_FAILURES or share_is_bad)
+
+    def _summary(self) -> str:
+        if self._consecutive >= CONSECUTIVE_FAILURES:
+            return f"{self._consecutive} failures in a row"
+        return f"{self._failures} of {self._outcomes} failed within {WINDOW_SECONDS:.0f} s"
+
+    @property
+    def opened_at(self) -> datetime | None:
+        """Never: aiobreaker would compare it with the wall clock. Time is kept by `WindowBreaker`."""
+        return None
+
+    @opened_at.setter
+    def opened_at(self, moment: datetime) -> None:
+        raise NotImplementedError("time is kept by WindowBreaker")
+
+
+class _Core(CircuitBreaker):  # type: ignore[misc] # aiobreaker has no types
+    """aiobreaker's state machine without its clock."""
+
+    def __init__(self, window: _Window) -> None:
+        super().__init__(fail_max=1, state_storage=window)
+        self._window = window
+
+    def open(self) -> None:
+        """Its own stamps the wall clock, by a call that warns from Python 3.12 on, and does so again when open."""
+        self.state = CircuitBreakerState.OPEN
+        self._window.state = CircuitBreakerState.OPEN
+
+    @property
+    def opens_at(self) -> None:
+        """Its own adds to a time that may never have been stamped."""
+        return
+
+    def tell(self, outcome: Callable[[], None]) -> None:
+        # It raises what it is told, or that it has opened: both are answers to nobody here.
+        with contextlib.suppress(_Failed, CircuitBreakerError):
+            self.call(outcome)
+
+
+class WindowBreaker:
+    """The `Breaker` of one offer. All in one event loop: no await between a read and its write, and so no lock."""
+
+    def __init__(self, offer: str, *, clock: Clock, draw: Draw, observer: Observer) -> None:
+        self._offer = offer
+        self._clock = clock
+        self._draw = draw
+        self._observer = observer
+        self._window = _Window(clock)
+        self._core = _Core(self._window)
+        self._openings = 0
+        self._opens_until = -math.inf
+        self._closed_at = -math.inf
+        self._probe: _Ticket | None = None
+        self._probe_until = -math.inf  # its slot is taken until then
+        self._forced: BreakerState | None = None
+
+    def admit(self) -> Ticket | None:
+        if self._forced is not None:
+            return _Ticket(self, era=-1, is_probe=False) if self._forced is BreakerState.CLOSED else None
+        if self._core.current_state is CircuitBreakerState.CLOSED:
+            return _Ticket(self, era=self._window.era, is_probe=False)
+        now = self._clock.monotonic()
+        if now < self._opens_until or now < self._probe_until:
+            return None
+        if self._core.current_state is CircuitBreakerState.OPEN:
+            self._core.half_open()
+            self._announce(BreakerState.OPEN, BreakerState.PROBING, "its open time is over")
+        self._probe_until = now + PROBE_SECONDS
+        self._probe = _Ticket(self, era=self._window.era, is_probe=True)
+        return self._probe
+
+    def view(self) -> tuple[BreakerState, float | None]:
+        if self._forced is not None:
+            return self._forced, None
+        if self._core.current_state is CircuitBreakerState.CLOSED:
+            return BreakerState.CLOSED, None
+        now = self._clock.monotonic()
+        if now < self._opens_until:
+            return BreakerState.OPEN, self._opens_until - now
+        return BreakerState.PROBING, min(max(self._probe_until - now, 0.0), LOOK_AGAIN_SECONDS)
+
+    def force_open(self, *, who: str, why: str) -> None:
+        self._force(BreakerState.OPEN, self._core.open, f"opened by {who}: {why}")
+
+    def force_closed(self, *, who: str, why: str) -> None:
+        self._force(BreakerState.CLOSED, self._core.close, f"held closed by {who}: {why}")
+
+    def release(self, *, who: str, why: str) -> None:
+        self._force(None, self._core.close, f"reset by {who}: {why}")
+        self._openings = 0
+
+    # -- told by tickets -----------------------------------------------------------------------------------------
+
+    def _settle(self, era: int, *, failed: bool) -> None:
+        if era != self._window.era or self._forced is not None:
+            return
+        before = self.view()[0]
+        was_closed = self._core.current_state is CircuitBreakerState.CLOSED
+        self._core.tell(_fail if failed else _succeed)
+        why = self._window.ended_with if was_closed else f"the probe {'failed' if failed else 'succeeded'}"
+        self._follow(before, self._open_seconds, why)
+
+    def _trip(self, era: int) -> None:
+        if era != self._window.era or self._forced is not None:
+            return
+        before = self.view()[0]
+        self._core.open()
+        self._follow(before, lambda: self._jittered(ACCOUNT_OPEN_SECONDS), "the provider refuses our key or credit")
+
+    def _free(self, probe: _Ticket) -> None:
+        if probe is self._probe:
+            self._probe_until = -math.inf
+
+    # -- what follows from a change of state -----------------------------------------------------------------------
+
+    def _follow(self, before: BreakerState, open_seconds: Callable[[], float], why: str) -> None:
+        """Start or stop the time it stays open, if the core has changed its state."""
+        state = self._core.current_state
+        if state is CircuitBreakerState.OPEN:
+            now = self._clock.monotonic()
+            # Long peace forgives what was before it.
+            is_relapse = before is BreakerState.PROBING or now - self._closed_at < MAX_OPEN_SECONDS
+            self._openings = self._openings + 1 if is_relapse else 1
+            seconds = open_seconds()
+            self._opens_until, self._probe_until = now + seconds, -math.inf
+            self._announce(before, BreakerState.OPEN, f"{why}; open for {seconds:.0f} s")
+        elif state is CircuitBreakerState.CLOSED and before is not BreakerState.CLOSED:
+            self._closed_at = self._clock.monotonic()
+            self._probe_until = -math.inf
+            self._announce(before, BreakerState.CLOSED, why)
+
+    def _open_seconds(self) -> float:
+        return min(self._jittered(OPEN_SECONDS * self._openings), MAX_OPEN_SECONDS)
+
+    def _jittered(self, seconds: float) -> float:
+        return seconds * (1 - JITTER + 2 * JITTER * self._draw())
+
+    def _force(self, forced: BreakerState | None, move: Callable[[], None], why: str) -> None:
+        before = self.view()[0]
+        self._forced = forced
+        move()
+        self._opens_until = self._probe_until = -math.inf
+        after = self.view()[0]
+        if after is not before:
+            self._announce(before, after, why)
+
+    def _announce(self, before: BreakerState, after: BreakerState, why: str) -> None:
+        self._observer.breaker_changed(self._offer, before.value, after.value, why)
+
+
+class _Ticket:
+    __slots__ = ("_breaker", "_era", "is_probe")
+
+    def __init__(self, breaker: WindowBreaker, *, era: int, is_probe: bool) -> None:
+        self._breaker: WindowBreaker | None = breaker
+        self._era = era
+        self.is_probe = is_probe
+
+    def submitted(self, seconds: float) -> None:
+        if seconds > SLOW_SUBMIT_SECONDS:
+            self.failure(Blame.PROVIDER)
+
+    def success(self) -> None:
+        breaker, self._breaker = self._breaker, None
+        if breaker is not None:
+            breaker._settle(self._era, failed=False)
+
+    def failure(self, blame: Blame) -> None:
+        if blame not in (Blame.PROVIDER, Blame.ACCOUNT):
+            return self.neutral()
+        breaker, self._breaker = self._breaker, None
+        if breaker is not None and blame is Blame.ACCOUNT:
+            breaker._trip(self._era)
+        elif breaker is not None:
+            breaker._settle(self._era, failed=True)
+        return None
+
+    def neutral(self) -> None:
+        breaker, self._breaker = self._breaker, None
+        if breaker is not None and self.is_probe:
+            breaker._free(self)
+
+
+class Breakers:
+    """One breaker per offer, made when it is first asked for."""
+
+    def __init__(self, *, clock: Clock, draw: Draw, observer: Observer) -> None:
+        self._clock = clock
+        self._draw = draw
+        self._observer = observer
+        self._breakers: dict[str, WindowBreaker] = {}
+
+    def of(self, offer: str) -> Breaker:
+        breaker = self._breakers.get(offer)
+        if breaker is None:
+            breaker = WindowBreaker(offer, clock=self._clock, draw=self._draw, observer=self._observer)
+            self._breakers[offer] = breaker
+        return breaker
+
+    def admit(self, offer: str) -> Ticket | None:
+        return self.of(offer).admit()
+
+    def view(self, offer: str) -> tuple[BreakerState, float | None]:
+        breaker = self._breakers.get(offer)
+        return (BreakerState.CLOSED, None) if breaker is None else breaker.view()

@@ -1,0 +1,159 @@
+"""Makes the plan of a prediction: its policy, its candidates as they stand now. Starts nothing, waits for nothing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from msgspec.structs import replace
+
+from gateway.contract.errors import NotFound
+from gateway.contract.model import Model
+from gateway.contract.money import Price, Units
+from gateway.contract.prediction import Prediction, Request
+from gateway.contract.route import BreakerState, Candidate, Offer, Plan, Signals
+from gateway.routing.breaker import Breakers
+from gateway.routing.catalog import Catalog
+from gateway.routing.signals import Board
+from gateway.routing.unit import estimated_units
+from policies.document import Policy
+from policies.evaluate import evaluate, matches
+from policies.keep import Demand
+from policies.rank import Draw
+from policies.reading import presets
+
+# What `explain` supposes: time enough.
+EXPLAIN_SECONDS = 3600.0
+
+
+class Planner:
+    """
+    `catalog` and `policies` are asked anew each time, since they are swapped whole. `policies` gives all that there
+    are, in the order of their files; `default` names one of them. `ready` says whether a provider can be used at all,
+    `limits` how many attempts each may have in flight (absent or 0: any number).
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Callable[[], Catalog],
+        board: Board,
+        breakers: Breakers,
+        policies: Callable[[], Sequence[Policy]],
+        default: str,
+        draw: Draw,
+        ready: Callable[[str], bool] = lambda provider: True,
+        limits: Mapping[str, int] | None = None,
+    ) -> None:
+        self._catalog = catalog
+        self._board = board
+        self._breakers = breakers
+        self._policies = policies
+        self._default = default
+        self._draw = draw
+        self._ready = ready
+        self._limits = limits or {}
+        self._presets = {policy.name: policy for policy in presets()}
+
+    def policy(self, request: Request, *, owner: str) -> Policy:
+        """The one asked for, else the model's, else the first of ops' own that matches, else the default."""
+        model = self._catalog().get(request.model)
+        policies = self._policies()
+        for name in (request.policy, model.policy if model is not None else None):
+            # One that was taken away since it was asked for is passed over: what was accepted still ends.
+            policy = self._named(name, policies) if name else None
+            if policy is not None:
+                return policy
+        for policy in policies:
+            if policy.name not in self._presets and matches(
+                policy, model=request.model, key=owner, labels=request.labels
+            ):
+                return policy
+        return self._named(self._default, policies) or self._presets["balanced"]
+
+    def plan(self, prediction: Prediction, *, excluded: frozenset[str], now: datetime) -> Plan:
+        """The plan as things stand at this moment. `excluded`: ids of offers that failed already for it."""
+        request = prediction.request
+        ends = [attempt.ended_at for attempt in prediction.attempts if attempt.ended_at is not None]
+        demand = Demand(
+            version=request.version,
+            deadline_seconds=(prediction.deadline_at - now).total_seconds(),
+            attempts=len(prediction.attempts),
+            idle_seconds=(now - max(ends, default=prediction.created_at)).total_seconds(),
+        )
+        policy = self.policy(request, owner=prediction.owner)
+        candidates = self._candidates(self._catalog().offers(request.model), request.input)
+        plan = evaluate(policy, candidates, demand, excluded=excluded, draw=self._draw)
+        if plan.choices and plan.choices[0].kept:
+            self._board.attempt_planned(plan.choices[0].offer)
+        return plan
+
+    def explain(
+        self, model: str, *, version: str | None = None, input: Mapping[str, Any], policy: str | None = None
+    ) -> Plan:
+        """The plan that a prediction would get now; nothing is counted. Raises NotFound for a model or policy."""
+        catalog = self._catalog()
+        known = catalog.get(model)
+        if known is None:
+            raise NotFound(_unknown("model", model, [m.slug for m in catalog.models()]))
+        wanted = version or known.default_version
+        if wanted not in {v.id for v in known.versions}:
+            raise NotFound(_unknown("version", wanted, [v.id for v in known.versions]))
+        if policy is not None and self._named(policy, self._policies()) is None:
+            raise NotFound(_unknown("policy", policy, self.policy_names()))
+        return evaluate(
+            self._explained(known, wanted, policy),
+            self._candidates(known.offers, input),
+            Demand(version=wanted, deadline_seconds=EXPLAIN_SECONDS),
+            draw=self._draw,
+        )
+
+    def policy_names(self) -> list[str]:
+        return list(dict.fromkeys([policy.name for policy in self._policies()] + list(self._presets)))
+
+    def _explained(self, model: Model, version: str, policy: str | None) -> Policy:
+        request = Request(model=model.slug, version=version, is_pinned=False, input={}, policy=policy)
+        return self.policy(request, owner="")
+
+    def _named(self, name: str, policies: Sequence[Policy]) -> Policy | None:
+        return next((policy for policy in policies if policy.name == name), None) or self._presets.get(name)
+
+    # -- candidates ------------------------------------------------------------------------------------------------
+
+    def _candidates(self, offers: Sequence[Offer], input: Mapping[str, Any]) -> list[Candidate]:
+        # The input is looked at only if a price hangs on it: it may be long.
+        units = estimated_units(input) if any(_hangs_on_input(offer.price) for offer in offers) else Units()
+        return [self._candidate(offer, units) for offer in offers]
+
+    def _candidate(self, offer: Offer, units: Units) -> Candidate:
+        signals = self._signals(offer.id)
+        if offer.price.per_second is not None:
+            units = replace(units, seconds=signals.run_p50)
+        limit = self._limits.get(offer.provider, 0)
+        return Candidate(
+            offer=offer,
+            signals=signals,
+            expected_nanos=offer.price.of(units),
+            expected_seconds=signals.total_p50,
+            provider_ready=self._ready(offer.provider),
+            provider_full=0 < limit <= self._board.in_flight(offer.provider),
+        )
+
+    def _signals(self, offer: str) -> Signals:
+        signals = self._board.snapshot(offer)
+        state, until = self._breakers.view(offer)
+        if state is BreakerState.CLOSED:
+            return signals
+        return replace(signals, breaker=state, breaker_until_seconds=until)
+
+
+def _hangs_on_input(price: Price) -> bool:
+    return price.is_known and price != Price(per_prediction=price.per_prediction, per_second=price.per_second)
+
+
+def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    remedy = f'did you mean "{near[0]}"?' if near else "there are: " + ", ".join(known)
+    return f'unknown {kind} "{name}"; {remedy}'

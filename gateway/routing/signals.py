@@ -1,0 +1,238 @@
+"""What attempts have shown of each offer lately: times, success, load, rate limits. Decides nothing, shares nothing."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gateway.contract.clock import Clock
+from gateway.contract.errors import Blame
+from gateway.contract.route import NO_SIGNALS, Signals
+
+WINDOW_SECONDS = 300.0  # samples older than this are gone
+MAX_SAMPLES = 128
+LATENCY_HALF_LIFE_SECONDS = 120.0
+# Shorter: a penalty that outlives its cause starves an offer, and the breaker is there for what lasts.
+SUCCESS_HALF_LIFE_SECONDS = 30.0
+# As many imagined successes, so that one failure out of one is no verdict.
+SUCCESS_PRIOR = 4.0
+FRESH_SECONDS = 0.1  # figures are not reckoned more often than this
+PLANNED_HALF_LIFE_SECONDS = 0.25
+
+FIRST_COOL_DOWN_SECONDS = 1.0
+MAX_COOL_DOWN_SECONDS = 30.0
+MAX_RETRY_AFTER_SECONDS = 3600.0
+
+
+class Sample(NamedTuple):
+    """One ended attempt. Times of failures are left out: a quick refusal is not a quick result."""
+
+    at: float
+    queue_seconds: float | None = None
+    run_seconds: float | None = None
+    total_seconds: float | None = None
+
+
+class _Record:
+    """What is known of one offer."""
+
+    __slots__ = (
+        "all",
+        "changed",
+        "cool_down_seconds",
+        "decayed_at",
+        "figures",
+        "figures_at",
+        "good",
+        "in_flight",
+        "limited_until",
+        "planned",
+        "planned_at",
+        "samples",
+        "signals",
+        "signals_until",
+    )
+
+    def __init__(self) -> None:
+        self.samples: deque[Sample] = deque(maxlen=MAX_SAMPLES)
+        self.good = self.all = 0.0  # decayed counts
+        self.decayed_at = 0.0
+        self.in_flight = 0
+        self.planned = 0.0
+        self.planned_at = 0.0
+        self.limited_until = -math.inf
+        self.cool_down_seconds = 0.0
+        self.changed = False  # a sample has come that the figures do not know
+        self.figures = NO_SIGNALS
+        self.figures_at = -math.inf
+        self.signals = NO_SIGNALS
+        self.signals_until = -math.inf
+
+
+class Board:
+    """
+    The signals of all offers, fed by the engine.
+
+    Every `attempt_begun` is followed by one `attempt_ended`. After a restart the engine begins the attempts it adopts
+    anew. Local to the process: a route is never decided by a remote read.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._records: defaultdict[str, _Record] = defaultdict(_Record)
+        self._in_flight: defaultdict[str, int] = defaultdict(int)  # by provider
+
+    def attempt_planned(self, offer_id: str) -> None:
+        """
+        A plan puts this offer first: its attempt is about to begin.
+
+        Counted as in flight for a moment, until it begins: many plans made at once must see each other.
+        """
+        record, now = self._records[offer_id], self._clock.monotonic()
+        record.planned = _decayed(record.planned, now - record.planned_at, PLANNED_HALF_LIFE_SECONDS) + 1
+        record.planned_at = now
+        record.signals_until = -math.inf
+
+    def attempt_begun(self, offer_id: str) -> None:
+        record, now = self._records[offer_id], self._clock.monotonic()
+        planned = _decayed(record.planned, now - record.planned_at, PLANNED_HALF_LIFE_SECONDS)
+        record.planned, record.planned_at = max(planned - 1, 0.0), now
+        record.in_flight += 1
+        record.signals_until = -math.inf
+        self._in_flight[provider_of(offer_id)] += 1
+
+    def attempt_ended(
+        self,
+        offer_id: str,
+        *,
+        queue_seconds: float | None = None,
+        run_seconds: float | None = None,
+        total_seconds: float | None = None,
+        blame: Blame | None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        """
+        An attempt is over. `blame` None means that it succeeded; times are None where they are not known.
+
+        What is the caller's fault or our own says nothing of the offer.
+        """
+        record, now = self._records[offer_id], self._clock.monotonic()
+        if record.in_flight > 0:
+            record.in_flight -= 1
+            self._in_flight[provider_of(offer_id)] -= 1
+        record.signals_until = -math.inf
+        if blame is Blame.CALLER or blame is Blame.LOCAL:
+            return
+        if blame is Blame.THROTTLE:
+            _limit(record, now, retry_after_seconds)
+        past = now - record.decayed_at
+        record.all = _decayed(record.all, past, SUCCESS_HALF_LIFE_SECONDS) + 1
+        record.good = _decayed(record.good, past, SUCCESS_HALF_LIFE_SECONDS) + (blame is None)
+        record.decayed_at = now
+        record.changed = True
+        if blame is None:
+            record.cool_down_seconds = 0.0
+            record.samples.append(Sample(now, _seconds(queue_seconds), _seconds(run_seconds), _seconds(total_seconds)))
+        else:
+            record.samples.append(Sample(now))
+
+    def snapshot(self, offer_id: str) -> Signals:
+        """
+        The signals now; NO_SIGNALS for an offer nothing is known of. The breaker's part is the planner's to fill in.
+
+        Load is always current, the figures are at most a tenth of a second old. Costs a look-up between changes.
+        """
+        record = self._records.get(offer_id)
+        if record is None:
+            return NO_SIGNALS
+        now = self._clock.monotonic()
+        if now >= record.signals_until:
+            _renew(record, now)
+        return record.signals
+
+    def in_flight(self, provider: str) -> int:
+        """Attempts in flight with a provider, over all its offers."""
+        return self._in_flight.get(provider, 0)
+
+
+def provider_of(offer_id: str) -> str:
+    """`"owner/name@provider#2"` → `"provider"`."""
+    return offer_id.rpartition("@")[2].partition("#")[0]
+
+
+def _renew(record: _Record, now: float) -> None:
+    # Without a new sample only decay changes the figures, and that is slow.
+    if now - record.figures_at >= (FRESH_SECONDS if record.changed else 10 * FRESH_SECONDS):
+        record.figures = _figures(record, now)
+        record.figures_at = now
+        record.changed = False
+    planned = _decayed(record.planned, now - record.planned_at, PLANNED_HALF_LIFE_SECONDS)
+    figures = record.figures
+    record.signals = Signals(
+        samples=figures.samples,
+        queue_p50=figures.queue_p50,
+        run_p50=figures.run_p50,
+        run_p95=figures.run_p95,
+        total_p50=figures.total_p50,
+        total_p95=figures.total_p95,
+        success=figures.success,
+        in_flight=record.in_flight + round(planned),
+        limited_for_seconds=max(record.limited_until - now, 0.0),
+    )
+    record.signals_until = min(now + FRESH_SECONDS, record.limited_until if record.limited_until > now else math.inf)
+
+
+def _figures(record: _Record, now: float) -> Signals:
+    samples = record.samples
+    while samples and now - samples[0].at > WINDOW_SECONDS:
+        samples.popleft()
+    if not samples:
+        return NO_SIGNALS
+    weights = [_decayed(1.0, now - sample.at, LATENCY_HALF_LIFE_SECONDS) for sample in samples]
+    queue = sorted((s.queue_seconds, w) for s, w in zip(samples, weights, strict=True) if s.queue_seconds is not None)
+    run = sorted((s.run_seconds, w) for s, w in zip(samples, weights, strict=True) if s.run_seconds is not None)
+    total = sorted((s.total_seconds, w) for s, w in zip(samples, weights, strict=True) if s.total_seconds is not None)
+    past = now - record.decayed_at
+    good = _decayed(record.good, past, SUCCESS_HALF_LIFE_SECONDS)
+    ended = _decayed(record.all, past, SUCCESS_HALF_LIFE_SECONDS)
+    return Signals(
+        samples=len(samples),
+        queue_p50=quantile(queue, 0.5),
+        run_p50=quantile(run, 0.5),
+        run_p95=quantile(run, 0.95),
+        total_p50=quantile(total, 0.5),
+        total_p95=quantile(total, 0.95),
+        success=(good + SUCCESS_PRIOR) / (ended + SUCCESS_PRIOR),
+    )
+
+
+def quantile(weighted: Sequence[tuple[float, float]], share: float) -> float | None:
+    """The value below which `share` of the weight lies; `weighted` is sorted (value, weight). None without values."""
+    left = share * sum(weight for _, weight in weighted)
+    for value, weight in weighted:
+        left -= weight
+        if left <= 1e-12:
+            return value
+    return weighted[-1][0] if weighted else None
+
+
+def _limit(record: _Record, now: float, retry_after_seconds: float | None) -> None:
+    """A longer limit replaces a shorter one, never the other way round; refusals of one rush count once."""
+    if retry_after_seconds is not None and 0 <= retry_after_seconds < math.inf:
+        seconds = min(retry_after_seconds, MAX_RETRY_AFTER_SECONDS)
+    elif now < record.limited_until:
+        return
+    else:
+        doubled = record.cool_down_seconds * 2 or FIRST_COOL_DOWN_SECONDS
+        seconds = record.cool_down_seconds = min(doubled, MAX_COOL_DOWN_SECONDS)
+    record.limited_until = max(record.limited_until, now + seconds)
+
+
+def _decayed(value: float, seconds: float, half_life_seconds: float) -> float:
+    return value * 2.0 ** (-seconds / half_life_seconds) if value else 0.0
+
+
+def _seconds(value: float | None) -> float | None:
+    return value if value is not None and 0 <= value < math.inf else None

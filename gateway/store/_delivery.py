@@ -1,0 +1,192 @@
+"""The outbox in SQLite: which deliveries a change makes, and who is sending them. It sends nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from gateway.contract.prediction import Prediction, WebhookEvent
+from gateway.store._encoding import from_micros
+from gateway.store.protocol import Delivery
+
+# Replicate sends output and logs at most this often, each.
+SPACING_MICROS = 500_000
+
+_COLUMNS = """
+    d.id, p.id, p.owner, d.url, d.event, d.sequence, d.body, d.created_at, d.due_at, d.tries, d.is_final, d.ended,
+    d.last_status, d.last_error, d.fence
+"""
+
+
+class Draft(msgspec.Struct, kw_only=True, frozen=True):
+    """A delivery to be written; with `replaces`, only its body goes into that one, which nobody has sent."""
+
+    event: str
+    sequence: int
+    due_at: int
+    replaces: int | None = None
+
+
+def delivery_id(prediction: str, event: str, sequence: int) -> str:
+    """The same event has the same id for ever."""
+    digest = hashlib.sha256(f"{prediction}|{event}|{sequence}".encode()).digest()
+    return "msg_" + base64.b32encode(digest).decode().lower()[:26]
+
+
+def host_of(url: str) -> str:
+    """What `exclude_hosts` is compared with: the host in lower case, without port."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def draft(
+    db: sqlite3.Connection, now: int, number: int | None, prediction: Prediction, events: list[str]
+) -> list[Draft]:
+    """What `events` make of the outbox. `number` is None for a prediction that is not written yet."""
+    if prediction.request.webhook is None or not events:
+        return []
+    if WebhookEvent.COMPLETED in events:
+        # The end says it all: what would be superseded in the same transaction is not written.
+        return [Draft(event=WebhookEvent.COMPLETED, sequence=prediction.deliveries, due_at=now)]
+    drafts: list[Draft] = []
+    sequence = prediction.deliveries
+    for event in dict.fromkeys(events):
+        due_at, replaces = now, None
+        if number is not None and event in (WebhookEvent.OUTPUT, WebhookEvent.LOGS):
+            due_at, replaces = _slot(db, now, number, event)
+        drafts.append(Draft(event=event, sequence=sequence, due_at=due_at, replaces=replaces))
+        sequence += replaces is None
+    return drafts
+
+
+def _slot(db: sqlite3.Connection, now: int, number: int, event: str) -> tuple[int, int | None]:
+    last = db.execute(
+        "SELECT number, slot_at, ended IS NULL AND fence = 0 FROM delivery WHERE prediction = ? AND event = ?"
+        " ORDER BY sequence DESC LIMIT 1",
+        (number, event),
+    ).fetchone()
+    if last is None:
+        return now, None
+    # A claimed one may have been sent already: its bytes never change again.
+    return max(now, last[1] + SPACING_MICROS), last[0] if last[2] else None
+
+
+def write(
+    db: sqlite3.Connection, now: int, number: int, prediction: Prediction, drafts: Sequence[Draft], body: bytes
+) -> None:
+    url = prediction.request.webhook or ""
+    for new in drafts:
+        if new.replaces is not None:
+            db.execute("UPDATE delivery SET body = ? WHERE number = ?", (body, new.replaces))
+            continue
+        is_final = new.event == WebhookEvent.COMPLETED
+        if is_final:
+            db.execute(
+                "UPDATE delivery SET ended = 'superseded' WHERE prediction = ? AND ended IS NULL AND is_final = 0",
+                (number,),
+            )
+        db.execute(
+            "INSERT INTO delivery"
+            " (id, prediction, sequence, event, url, host, body, created_at, slot_at, due_at, is_final)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                delivery_id(prediction.id, new.event, new.sequence),
+                number,
+                new.sequence,
+                new.event,
+                url,
+                host_of(url),
+                body,
+                now,
+                new.due_at,
+                new.due_at,
+                is_final,
+            ),
+        )
+
+
+def claim(
+    db: sqlite3.Connection, now: int, worker: str, *, limit: int, lease_micros: int, exclude_hosts: frozenset[str]
+) -> list[Delivery]:
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM delivery d JOIN prediction p ON p.number = d.prediction"  # noqa: S608 - our own columns
+        " WHERE d.ended IS NULL AND d.due_at <= ? AND d.host NOT IN (SELECT value FROM json_each(?))"
+        " ORDER BY d.due_at, d.number LIMIT ?",
+        (now, msgspec.json.encode(sorted(exclude_hosts)).decode(), limit),
+    ).fetchall()
+    claimed = [msgspec.structs.replace(_delivery(row), fence=row[14] + 1) for row in rows]
+    db.executemany(
+        "UPDATE delivery SET fence = ?, worker = ?, due_at = ? WHERE id = ?",
+        [(delivery.fence, worker, now + lease_micros, delivery.id) for delivery in claimed],
+    )
+    return claimed
+
+
+def finish(
+    db: sqlite3.Connection,
+    id: str,
+    *,
+    fence: int,
+    ended: str | None,
+    due_at: int | None,
+    status: int | None,
+    error: str | None,
+) -> bool:
+    # The fence moves on, so that a try is recorded once. One that was superseded while it was being sent stays so,
+    # unless it arrived.
+    cursor = db.execute(
+        "UPDATE delivery SET tries = tries + 1, fence = fence + 1, worker = NULL, last_status = ?, last_error = ?,"
+        " ended = coalesce(?, ended), due_at = coalesce(?, due_at)"
+        " WHERE id = ? AND fence = ? AND worker IS NOT NULL",
+        (status, error, ended, due_at, id, fence),
+    )
+    return cursor.rowcount == 1
+
+
+def void_claims(db: sqlite3.Connection, now: int) -> None:
+    """Whoever was sending is dead: what was claimed is due now."""
+    db.execute(
+        "UPDATE delivery SET due_at = min(due_at, ?), worker = NULL WHERE ended IS NULL AND worker IS NOT NULL", (now,)
+    )
+
+
+def of_prediction(db: sqlite3.Connection, id: str) -> list[Delivery]:
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM delivery d JOIN prediction p ON p.number = d.prediction"  # noqa: S608 - our own columns
+        " WHERE p.id = ? ORDER BY d.sequence",
+        (id,),
+    )
+    return [_delivery(row) for row in rows]
+
+
+def next_due_at(db: sqlite3.Connection) -> int | None:
+    at: int | None = db.execute("SELECT min(due_at) FROM delivery WHERE ended IS NULL").fetchone()[0]
+    return at
+
+
+def _delivery(row: tuple[Any, ...]) -> Delivery:
+    return Delivery(
+        id=row[0],
+        prediction=row[1],
+        owner=row[2],
+        url=row[3],
+        event=row[4],
+        sequence=row[5],
+        body=row[6],
+        created_at=from_micros(row[7]),
+        due_at=from_micros(row[8]),
+        tries=row[9],
+        is_final=bool(row[10]),
+        ended=row[11],
+        last_status=row[12],
+        last_error=row[13],
+        fence=row[14],
+    )

@@ -1,0 +1,164 @@
+"""Which offers may serve a prediction, and the reason for each that may not. Does not order them."""
+
+from __future__ import annotations
+
+import enum
+import functools
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.contract.money import format_dollars, parse_dollars
+from gateway.contract.route import BreakerState, Candidate, Reason
+from policies.document import Keep
+
+# How long a prediction waits for a provider of ours that is only starting, counted from its last attempt.
+READY_PATIENCE_SECONDS = 30.0
+# When to look again for something that has no known end: a free slot, a process that starts.
+LOOK_AGAIN_SECONDS = 0.5
+
+
+class Code(enum.StrEnum):
+    """The fixed vocabulary of `Reason.code`: first what drops a candidate, then where a kept one stands."""
+
+    EXCLUDED = "excluded"  # it failed already for this prediction
+    VERSION = "version"
+    CAPABILITY = "capability"
+    REGION = "region"
+    PROVIDER = "provider"
+    PRICE = "price"
+    PRICE_UNKNOWN = "price_unknown"
+    SUCCESS = "success"
+    DEADLINE = "deadline"
+    BREAKER = "breaker"
+    RATE_LIMIT = "rate_limit"
+    CONCURRENCY = "concurrency"
+    NOT_READY = "not_ready"
+
+    CHEAPEST = "cheapest"
+    FASTEST = "fastest"
+    STEADIEST = "steadiest"
+    BEST = "best"
+    ORDERED = "ordered"
+    NEXT = "next"  # behind the one that its reason names
+    TIE = "tie"
+    EXPLORED = "explored"
+    FALLBACK = "fallback"
+
+
+class Demand(msgspec.Struct, kw_only=True, frozen=True):
+    """What matters of a prediction for its route."""
+
+    version: str  # the pinned one or the model's default: only offers declared for it may serve
+    deadline_seconds: float  # left
+    capabilities: frozenset[str] = frozenset()  # asked for, beside the policy's
+    attempts: int = 0  # made so far
+    idle_seconds: float = 0.0  # since it was made, or since its newest attempt ended
+
+
+class Drop(NamedTuple):
+    """Why a candidate may not serve. `wait_seconds`: it may after so long; None: not for this prediction."""
+
+    reasons: tuple[Reason, ...]
+    wait_seconds: float | None
+
+
+@functools.lru_cache(maxsize=1024)
+def dollars(text: str) -> int:
+    """Nano-dollars of an amount in a policy, checked when it was read."""
+    return parse_dollars(text)
+
+
+def drop(
+    keep: Keep, candidate: Candidate, demand: Demand, *, excluded: frozenset[str], is_fallback: bool
+) -> Drop | None:
+    """
+    Why `candidate` may not serve, or None if it may. A fallback is exempt from the price, and from nothing else here.
+
+    What lasts is looked for first: an offer that never fits is not waited for.
+    """
+    reason = _unfit(keep, candidate, demand, excluded)
+    if reason is None and keep.max_price and not is_fallback:
+        reason = _dear(keep, candidate)
+    if reason is not None:
+        return Drop((reason,), None)
+    signals = candidate.signals
+    if (
+        signals.breaker is BreakerState.CLOSED
+        and signals.limited_for_seconds <= 0
+        and candidate.provider_ready
+        and not candidate.provider_full
+        and (candidate.offer.concurrency is None or signals.in_flight < candidate.offer.concurrency)
+    ):
+        return None
+    return _not_now(candidate, demand)
+
+
+def _unfit(keep: Keep, candidate: Candidate, demand: Demand, excluded: frozenset[str]) -> Reason | None:
+    offer, signals = candidate.offer, candidate.signals
+    if offer.id in excluded:
+        return Reason(code=Code.EXCLUDED, text="it failed already for this prediction")
+    if offer.version != demand.version:
+        return Reason(code=Code.VERSION, text=f"declared for version {offer.version[:12]}, not {demand.version[:12]}")
+    if (demand.capabilities or keep.capabilities) and (
+        lacking := demand.capabilities.union(keep.capabilities) - offer.capabilities
+    ):
+        return Reason(code=Code.CAPABILITY, text=f"it cannot {', '.join(sorted(lacking))}")
+    if keep.providers and offer.provider not in keep.providers:
+        return Reason(code=Code.PROVIDER, text=f"{offer.provider} is not among {', '.join(keep.providers)}")
+    if offer.provider in keep.without:
+        return Reason(code=Code.PROVIDER, text=f"the policy goes without {offer.provider}")
+    if keep.regions and offer.region not in keep.regions:
+        where = offer.region or "no stated region"
+        return Reason(code=Code.REGION, text=f"{where}, not one of {', '.join(keep.regions)}")
+    if signals.success is not None and signals.success < keep.min_success:
+        return Reason(code=Code.SUCCESS, text=f"{signals.success:.0%} succeed, {keep.min_success:.0%} asked")
+    expected = candidate.expected_seconds
+    if expected is not None and expected > demand.deadline_seconds:
+        return Reason(
+            code=Code.DEADLINE, text=f"takes {expected:.3g} s, {max(demand.deadline_seconds, 0):.3g} s are left"
+        )
+    return None
+
+
+def _dear(keep: Keep, candidate: Candidate) -> Reason | None:
+    expected = candidate.expected_nanos
+    if expected is None:
+        if keep.unknown_price == "keep":
+            return None
+        return Reason(code=Code.PRICE_UNKNOWN, text="its price for this input is not known")
+    limit = dollars(keep.max_price)
+    if expected <= limit:
+        return None
+    return Reason(code=Code.PRICE, text=f"{format_dollars(expected)} expected, at most {format_dollars(limit)}")
+
+
+def _not_now(candidate: Candidate, demand: Demand) -> Drop | None:
+    """What passes by itself: every such reason, and when the last of them is over."""
+    offer, signals = candidate.offer, candidate.signals
+    reasons: list[Reason] = []
+    waits: list[float | None] = []
+    until = signals.breaker_until_seconds
+    if signals.breaker is BreakerState.OPEN:
+        ends = "until it is released" if until is None else f"for another {until:.3g} s"
+        reasons.append(Reason(code=Code.BREAKER, text=f"its breaker is open {ends}"))
+        waits.append(until)
+    elif signals.breaker is BreakerState.PROBING and until:
+        reasons.append(Reason(code=Code.BREAKER, text="its breaker waits for the outcome of a probe"))
+        waits.append(until)
+    if signals.limited_for_seconds > 0:
+        reasons.append(Reason(code=Code.RATE_LIMIT, text=f"rate limited for {signals.limited_for_seconds:.3g} s"))
+        waits.append(signals.limited_for_seconds)
+    if offer.concurrency is not None and signals.in_flight >= offer.concurrency:
+        reasons.append(Reason(code=Code.CONCURRENCY, text=f"{signals.in_flight} of {offer.concurrency} in flight"))
+        waits.append(LOOK_AGAIN_SECONDS)
+    elif candidate.provider_full:
+        reasons.append(Reason(code=Code.CONCURRENCY, text=f"{offer.provider} has all it may have in flight"))
+        waits.append(LOOK_AGAIN_SECONDS)
+    if not candidate.provider_ready:
+        reasons.append(Reason(code=Code.NOT_READY, text=f"{offer.provider} is not ready"))
+        waits.append(LOOK_AGAIN_SECONDS if demand.idle_seconds < READY_PATIENCE_SECONDS else None)
+    if not reasons:
+        return None
+    known = [wait for wait in waits if wait is not None]
+    return Drop(tuple(reasons), max(known) if len(known) == len(waits) else None)

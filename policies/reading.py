@@ -1,0 +1,254 @@
+"""Reads the text of a policy file into Policies, and says everything that is wrong in it. Opens only the presets."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib.resources
+import math
+import re
+import tomllib
+import typing
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from gateway.contract.errors import ConfigurationError, refuse
+from gateway.contract.money import parse_dollars
+from policies.document import Part, Policy
+
+Path = tuple[str | int, ...]
+
+
+class Problem(NamedTuple):
+    path: Path
+    problem: str
+    remedy: str
+
+
+def read(text: str, *, place: str) -> tuple[Policy, ...]:
+    """
+    The policies in `text`: one at the top level, or several as [[policies]]. `place` is the file's name, for messages.
+
+    Raises ConfigurationError with one line per problem: `place:line: what is wrong; what to do`.
+    """
+    try:
+        document = tomllib.loads(text.replace("\r\n", "\n"))
+    except tomllib.TOMLDecodeError as error:
+        raise _not_toml(str(error), place) from None
+    except RecursionError:
+        raise refuse("nested too deep", place=place, remedy="write fewer brackets") from None
+    problems: list[Problem] = []
+    policies = _read_document(document, problems)
+    if problems:
+        lines = _Lines(text)
+        said = sorted((lines.of(problem.path), _say(problem)) for problem in problems)
+        raise ConfigurationError("\n".join(f"{place}:{line}: {words}" for line, words in dict.fromkeys(said)))
+    return policies
+
+
+@functools.cache
+def presets() -> tuple[Policy, ...]:
+    """The policies that are always there."""
+    folder = importlib.resources.files("policies") / "presets"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
+    return tuple(policy for file in files for policy in read(file.read_text("utf-8"), place=file.name))
+
+
+def _read_document(document: dict[str, Any], problems: list[Problem]) -> tuple[Policy, ...]:
+    if "policies" not in document:
+        if not document:
+            problems.append(Problem((), "there is no policy in it", 'write at least name = "…"'))
+            return ()
+        policy = _read_policy(document, (), problems)
+        return (policy,) if policy is not None else ()
+    tables = document["policies"]
+    problems += (
+        Problem((key,), f'unknown key "{_shown(key)}" beside [[policies]]', "put it into one of them")
+        for key in document
+        if key != "policies"
+    )
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        problems.append(Problem(("policies",), "this is no list of policies", "write each as [[policies]]"))
+        return ()
+    found: dict[str, Policy] = {}
+    for index, table in enumerate(tables):
+        policy = _read_policy(table, ("policies", index), problems)
+        if policy is None:
+            continue
+        if policy.name in found:
+            problem = f'policy "{policy.name}" is there already, further up'
+            problems.append(Problem(("policies", index, "name"), problem, "give one of them another name"))
+        found[policy.name] = policy
+    return tuple(found.values())
+
+
+def _read_policy(table: dict[str, Any], path: Path, problems: list[Problem]) -> Policy | None:
+    before = len(problems)
+    _check_keys(table, Policy, path, problems)
+    if not table.get("name"):
+        problems.append(Problem((*path, "name"), "the policy has no name", 'add name = "…"'))
+    if len(problems) > before:
+        return None
+    try:
+        policy = msgspec.convert(table, Policy)
+    except msgspec.ValidationError as error:
+        problems.append(_misfit(str(error), path))
+        return None
+    problems += (Problem((*path, *inside), problem, remedy) for inside, problem, remedy in _mistakes(policy))
+    return policy if len(problems) == before else None
+
+
+def _check_keys(table: dict[str, Any], kind: type[Part], path: Path, problems: list[Problem]) -> None:
+    hints = typing.get_type_hints(kind)
+    for key, value in table.items():
+        if key not in hints:
+            remedy = _remedy(key, hints, path)
+            problems.append(Problem((*path, key), f'unknown key "{_shown(key)}"', remedy))
+        elif isinstance(hints[key], type) and issubclass(hints[key], Part) and isinstance(value, dict):
+            _check_keys(value, hints[key], (*path, key), problems)
+        elif isinstance(value, float) and not math.isfinite(value):
+            problems.append(Problem((*path, key), f"{value} is no number to reckon with", "write a finite one"))
+
+
+def _remedy(key: str, hints: dict[str, Any], path: Path) -> str:
+    """The nearest word that may stand here, else the table in which the word is at home."""
+    near = _nearest(key, hints)
+    if near is not None:
+        return f'did you mean "{near}"?'
+    for home, words in _WORDS.items():
+        if key in words:
+            return f"it belongs in [{home}]"
+    return f"known {'in [' + str(path[-1]) + ']' if path and isinstance(path[-1], str) else 'here'}: {', '.join(hints)}"
+
+
+# Where each word is at home.
+_WORDS = {
+    name: tuple(typing.get_type_hints(kind))
+    for name, kind in typing.get_type_hints(Policy).items()
+    if isinstance(kind, type) and issubclass(kind, Part)
+}
+
+
+def _mistakes(policy: Policy) -> Iterable[Problem]:
+    """What fits the types and still makes no sense."""
+    for path, text in (
+        (("keep", "max_price"), policy.keep.max_price or "0"),
+        (("limits", "pay_twice_up_to"), policy.limits.pay_twice_up_to),
+    ):
+        try:
+            parse_dollars(text)
+        except ValueError as error:
+            yield Problem(path, _shown(str(error)), f'write dollars in quotes, as {path[-1]} = "0.05"')
+    if policy.rank.by == "ordered" and not policy.rank.order:
+        yield Problem(("rank", "by"), "there is no order to go by", 'add order = ["PROVIDER", …] to [rank]')
+    weights = policy.rank.weights
+    if policy.rank.by == "blend" and not weights.cost + weights.latency + weights.health > 0:
+        yield Problem(("rank", "weights"), "all weights are 0", "give one of cost, latency and health a weight")
+    both = [name for name in policy.keep.providers if name in policy.keep.without]
+    if both:
+        yield Problem(("keep", "without"), f'"{_shown(both[0])}" is also among providers', "take it out of one of them")
+    if policy.keep.unknown_price == "drop" and not policy.keep.max_price:
+        yield Problem(("keep", "unknown_price"), "it says what max_price does, and there is none", "add max_price")
+
+
+_EXPECTED = re.compile(r"Expected `([^`]+)`(?: (>=|<=|>|<) ([-\d.]+))?(?:, got `([^`]+)`)?")
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": 'text in quotes ("…")',
+    "array": "a list ([…])",
+    "object": "a table",
+    "bool": "true or false",
+}
+
+
+def _misfit(message: str, path: Path) -> Problem:
+    """msgspec's message in the words of somebody who writes TOML."""
+    words, _, where = message.partition(" - at `$")
+    inside = [int(index) if index else name for index, name in re.findall(r"\[(\d+)\]|\.([\w-]+)", where)]
+    at: Path = (*path, *inside)
+    enumerated = re.fullmatch(r"Invalid enum value '(.*)'", words)
+    if enumerated is not None:
+        choices = _choices(inside)
+        near = _nearest(enumerated[1], choices)
+        remedy = f'did you mean "{near}"?' if near else f"write one of {', '.join(choices)}"
+        return Problem(at, f'"{_shown(enumerated[1])}" is not known', remedy)
+    found = _EXPECTED.search(words)
+    if found is None:
+        return Problem(at, words[:1].lower() + words[1:], "correct the value")
+    expected, sign, bound, got = found.groups()
+    problem = f"this is {_TYPES.get(got, got)}" if got else "the number is out of its range"
+    return Problem(at, problem, f"write {_TYPES.get(expected, expected)}" + (f" {sign} {bound}" if sign else ""))
+
+
+def _choices(inside: Iterable[str | int]) -> tuple[str, ...]:
+    """The words that may stand at a place of a Policy."""
+    kind: Any = Policy
+    for part in inside:
+        kind = typing.get_type_hints(kind)[str(part)]
+    return typing.get_args(kind)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str | None:
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
+def _shown(text: str) -> str:
+    """`text` on one line, without control characters, not longer than 80."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:81])
+    return line if len(line) <= 80 else line[:79] + "…"
+
+
+def _say(problem: Problem) -> str:
+    where = ""
+    for part in problem.path:
+        where += f"[{part}]" if isinstance(part, int) else ("." if where else "") + _shown(part)
+    return f"{where + ': ' if where else ''}{problem.problem}; {problem.remedy}"
+
+
+def _not_toml(message: str, place: str) -> ConfigurationError:
+    found = re.search(r" \(at line (\d+), column (\d+)\)$", message)
+    if found is None:
+        return refuse(f"not TOML: {message}", place=place, remedy="complete it")
+    problem = f"not TOML: {message[: found.start()]} (column {found[2]})"
+    return refuse(problem, place=f"{place}:{found[1]}", remedy="correct this line")
+
+
+class _Lines:
+    """On which line a key stands. Only for messages: a key inside a long string may mislead it by some lines."""
+
+    _HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]")
+    _PAIR = re.compile(r"\s*((?:[\w-]+|\"[^\"]*\"|'[^']*')(?:\s*\.\s*(?:[\w-]+|\"[^\"]*\"|'[^']*'))*)\s*=")
+    _KEY = re.compile(r"[\w-]+|\"[^\"]*\"|'[^']*'")
+
+    def __init__(self, text: str) -> None:
+        self._lines: list[tuple[Path, int, str]] = []
+        table: Path = ()
+        policies = -1
+        for number, line in enumerate(text.splitlines(), 1):
+            header, pair = self._HEADER.match(line), self._PAIR.match(line)
+            if header is not None:
+                keys = self._keys(header[2])
+                policies += header[1] == "[[" and keys == ("policies",)
+                table = ("policies", policies, *keys[1:]) if keys[:1] == ("policies",) else keys
+                self._lines.append((table, number, line))
+            elif pair is not None:
+                self._lines.append(((*table, *self._keys(pair[1])), number, line))
+
+    def of(self, path: Path) -> int:
+        """The line of `path`, else of the nearest thing around it, else 1."""
+        for end in range(len(path), 0, -1):
+            exact = [number for found, number, _ in self._lines if found == path[:end]]
+            if exact:
+                return exact[0]
+            # A dotted key or a header names the tables around it as well.
+            inner = [number for found, number, _ in self._lines if found[:end] == path[:end]]
+            if inner:
+                return inner[0]
+        return 1
+
+    def _keys(self, text: str) -> tuple[str, ...]:
+        return tuple(key.strip("\"'") for key in self._KEY.findall(text))

@@ -1,0 +1,144 @@
+"""The errors of OpenAI's dialect, in all the shapes its many servers give them. Not what follows from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.contract.errors import (
+    AtCapacity,
+    InputModerated,
+    JobFailed,
+    ModelMissing,
+    OutcomeUnknown,
+    ProviderFailure,
+    RateLimited,
+    WalletEmpty,
+)
+from gateway.contract.fact import Fact, Phase
+from gateway.contract.provider import HttpResponse
+from providers._adapter import Malformed, failure_of, kind_of, quote, read_json, words_of
+
+_MODERATED = {
+    "content_policy_violation",
+    "moderation_blocked",
+    "content_filter",
+    "responsibleaipolicyviolation",
+}
+_WALLET = {
+    "insufficient_quota",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "insufficient_credits",
+    "insufficient_balance",
+}
+_LIMITED = {"rate_limit_exceeded", "rate_limit_error", "requests", "tokens"}
+_MISSING = {"model_not_found", "deploymentnotfound"}
+_BUSY = {"unavailable_error", "overloaded_error", "server_overloaded", "engine_overloaded"}
+
+
+class ApiError(msgspec.Struct, kw_only=True, frozen=True):
+    """An error object, levelled. `codes`: its type and code words, lower case. `status`: an HTTP status in it."""
+
+    message: str
+    codes: frozenset[str] = frozenset()
+    status: int | None = None
+
+
+def find_error(value: Any) -> ApiError | None:
+    """
+    The error that a decoded body or stream chunk holds, or None.
+
+    `{"error": {…}}` with `code` a word, a number, a number as text or null; `{"error": "text"}`; vLLM's older flat
+    `{"object": "error", …}`; an API gateway's `{"statusCode": …, "message": …}`; any of them alone in a list.
+    """
+    if isinstance(value, list) and value:
+        return find_error(value[0])
+    if not isinstance(value, dict):
+        return None
+    error = value.get("error")
+    if isinstance(error, str) and error:
+        return ApiError(message=quote(error), codes=_codes(value), status=_status(value))
+    if isinstance(error, dict) and error:
+        return _level(error)
+    if value.get("object") == "error" or ("statusCode" in value and "message" in value):
+        return _level(value)
+    return None
+
+
+def _level(error: dict[str, Any]) -> ApiError:
+    message = error.get("message")
+    return ApiError(
+        message=quote(message if isinstance(message, str) else ""), codes=_codes(error), status=_status(error)
+    )
+
+
+def _codes(error: dict[str, Any]) -> frozenset[str]:
+    inner = error.get("innererror")  # Azure hides the reason of a filter there
+    holders = (error, inner) if isinstance(inner, dict) else (error,)
+    words = (holder.get(key) for holder in holders for key in ("code", "type"))
+    return frozenset(word.lower() for word in words if isinstance(word, str))
+
+
+def _status(error: dict[str, Any]) -> int | None:
+    for key in ("code", "status", "statusCode"):
+        value = error.get(key)
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and 400 <= value < 600:
+            return value
+    return None
+
+
+def classify(error: ApiError, status: int) -> type[ProviderFailure]:
+    """
+    The failure an error object means, said with HTTP `status`.
+
+    These calls are synchronous: once the server itself has said "error", nothing of ours runs on. So a 500 is a failed
+    job, and not an unknown outcome as it is where a job outlives its submit.
+    """
+    by_words = _by_words(error.codes)
+    if by_words is not None:
+        return by_words
+    if 200 <= status < 300:  # in the midst of a stream, or inside a 200
+        status = error.status or 500
+    if status in (503, 529):
+        return AtCapacity  # llama.cpp while it loads, OpenAI while it is overloaded
+    kind = kind_of(status)
+    return JobFailed if kind is OutcomeUnknown and status not in (408, 502, 504) else kind
+
+
+def _by_words(codes: frozenset[str]) -> type[ProviderFailure] | None:
+    # A filter's no comes as 400, 403 or 200, an empty wallet as 400, 402, 403 or 429: the words decide.
+    kinds: tuple[tuple[set[str], type[ProviderFailure]], ...] = (
+        (_MODERATED, InputModerated),
+        (_WALLET, WalletEmpty),
+        (_MISSING, ModelMissing),
+        (_LIMITED, RateLimited),
+        (_BUSY, AtCapacity),
+    )
+    return next((kind for words, kind in kinds if codes & words), None)
+
+
+def read_refusal(response: HttpResponse) -> Fact:
+    """A Fact if the job ran and failed; raises the ProviderFailure if it did not run, or may still."""
+    try:
+        error = find_error(read_json(response.body))
+    except Malformed:
+        error = None
+    kind = kind_of(response.status) if error is None else classify(error, response.status)
+    verdict = response.headers.get("x-should-retry", "").strip().lower()
+    if response.status == 429 and verdict == "false" and not (error and error.codes & _LIMITED):
+        kind = WalletEmpty  # what no waiting mends is not a rate
+    elif response.status == 503 and verdict == "true" and kind is OutcomeUnknown:
+        kind = AtCapacity
+    message = (error.message if error is not None else "") or words_of(response)
+    return failed(failure_of(kind, response, message=message))
+
+
+def failed(failure: ProviderFailure, *, output: Any = None, metrics: dict[str, Any] | None = None) -> Fact:
+    """The end of a job that ran; raises anything that is not one."""
+    if not isinstance(failure, JobFailed):
+        raise failure
+    return Fact(phase=Phase.FAILED, failure=failure.failure, output=output, metrics=metrics or {})

@@ -1,0 +1,78 @@
+"""How bytes travel to a provider: httpx's transport API over aiohttp, told to say the truth. Retries nothing."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from collections.abc import Callable
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+UNIX_SCHEME = "unix:"
+
+
+def make_transport(
+    *, max_connections: int, keep_alive_seconds: float, unix_socket: str | None = None
+) -> httpx.AsyncBaseTransport:
+    """
+    A transport with its own pool. No proxies of the environment, no redirects, no cookies, no decompression, no retry.
+
+    `keep_alive_seconds`: how long an idle connection is kept. Short where a request must not meet a connection that
+    the other side is just closing: it would be sent, and nobody could say whether it was read.
+    """
+    context = _tls()
+    return AiohttpTransport(
+        verify=context,
+        trust_env=False,
+        client=_session_maker(max_connections, keep_alive_seconds, unix_socket, context),
+    )
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=False)  # 20 ms each: all providers share one
+
+
+def _session_maker(
+    max_connections: int, keep_alive_seconds: float, unix_socket: str | None, context: ssl.SSLContext
+) -> Callable[[], aiohttp.ClientSession]:
+    def make() -> aiohttp.ClientSession:  # in the loop that will use it
+        connector: aiohttp.BaseConnector
+        if unix_socket is not None:
+            connector = aiohttp.UnixConnector(unix_socket, limit=max_connections, keepalive_timeout=keep_alive_seconds)
+        else:
+            connector = aiohttp.TCPConnector(ssl=context, limit=max_connections, keepalive_timeout=keep_alive_seconds)
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            middlewares=(_say_what_was_sent,),
+        )
+
+    return make
+
+
+async def _say_what_was_sent(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """
+    Turn aiohttp's errors into httpx's by what was really sent.
+
+    Left alone, aiohttp would silently repeat a PUT or GET whose connection broke, and httpx-aiohttp would call a
+    connection that broke after the request had been sent a ConnectTimeout: "nothing was sent". Both start a paid job
+    twice. An error that is not aiohttp's own passes through both untouched.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ConnectionTimeoutError as error:
+        raise httpx.ConnectTimeout(str(error)) from error
+    except aiohttp.ClientConnectorError as error:
+        raise httpx.ConnectError(str(error)) from error
+    except aiohttp.SocketTimeoutError as error:
+        raise httpx.ReadTimeout(str(error)) from error
+    except aiohttp.ClientResponseError as error:
+        raise httpx.RemoteProtocolError(f"the answer is not HTTP: {error.message}"[:300]) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise httpx.ReadError(str(error) or type(error).__name__) from error

@@ -1,0 +1,225 @@
+"""
+Replicate's HTTP API, which is also how we speak to another Turnout, to the simulator and to our own local backend.
+
+Not its streams: text that grows comes by `output` callbacks and polls.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote as quote_path
+
+from gateway.contract.errors import ModelMissing, PollFailed, ProviderFailure
+from gateway.contract.fact import Fact, Phase
+from gateway.contract.provider import (
+    SPEC_VERSION,
+    Call,
+    Callback,
+    Callbacks,
+    Cancel,
+    Cancellation,
+    Capabilities,
+    EventReader,
+    HttpRequest,
+    HttpResponse,
+)
+from providers._adapter import (
+    Malformed,
+    Options,
+    UnexpectedStream,
+    check_options,
+    failure_of,
+    malformed_submit,
+    poll_refusal,
+    read_object,
+    read_options,
+    refusal,
+)
+from providers._prediction import read_id, read_prediction
+from providers._signature import lower_names, verify
+
+# Cancel-After and Prefer as documented: https://replicate.com/docs/reference/http
+MIN_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS = 5, 86_400
+MAX_WAIT_SECONDS = 60
+
+_MODEL = re.compile(r"(?P<owner>[^/:\s]+)/(?P<name>[^/:\s]+)(?::(?P<version>[^/:\s]+))?")
+
+
+class ReplicateOptions(Options, kw_only=True, frozen=True):
+    """
+    `wait`: hold the create until it is done, as long as the deadline and the protocol allow.
+    `deployment`: run the deployment `owner/name`; True: the offer's name is one.
+    `idempotent`: the upstream is a Turnout or a local backend: it honours Idempotency-Key, and its 503 ran nothing.
+    """
+
+    wait: bool = False
+    deployment: str | bool = False
+    idempotent: bool = False
+
+
+class Replicate:
+    """Speaks to whoever speaks Replicate's contract. `options` hold for every offer that does not say otherwise."""
+
+    spec_version = SPEC_VERSION
+    base_url = "https://api.replicate.com/v1"
+    auth_scheme = "bearer"
+
+    def __init__(self, name: str = "replicate", options: Mapping[str, Any] | None = None) -> None:
+        self.name = name
+        self._options = dict(options or {})
+        chosen = self.check(self._options)
+        self.capabilities = chosen.adjust(
+            Capabilities(
+                modes=frozenset({"sync", "queue"}),
+                cancel=Cancel.ANY_TIME,
+                callbacks=Callbacks.SIGNED,
+                idempotent_submit=chosen.idempotent,
+                result_lifetime_seconds=3600,
+                min_poll_seconds=0.5,
+                # Larger data URIs are taken at first and lost later: "data URLs only for files under 256 kB".
+                max_inline_bytes=256_000,
+                result_hosts=("replicate.delivery", ".replicate.delivery"),
+            )
+        )
+
+    def check(self, options: Mapping[str, Any]) -> ReplicateOptions:
+        """Raises ConfigurationError for options that are none of this adapter's."""
+        return check_options(options, ReplicateOptions, adapter="replicate")
+
+    # -- submit ------------------------------------------------------------------------------------------------------
+
+    def submit(self, call: Call) -> HttpRequest:
+        """Raises ModelMissing if the offer's name is no `owner/name` and there is no version to go by."""
+        options = read_options(self._options, call.options, ReplicateOptions)
+        url, body = _target(call, options)
+        body["input"] = call.input
+        if call.callback_url is not None:
+            body["webhook"] = call.callback_url
+            body["webhook_events_filter"] = (
+                ["start", "output", "logs", "completed"] if call.stream else ["start", "completed"]
+            )
+        headers = {"cancel-after": str(_whole_seconds(call.deadline_seconds))}
+        if options.wait:
+            headers["prefer"] = f"wait={_wait_seconds(call.deadline_seconds)}"
+        if options.idempotent:
+            headers["idempotency-key"] = call.idempotency_id
+        return HttpRequest(method="POST", url=url, headers=headers, json=body, holds_until_end=options.wait)
+
+    def read_submit(self, call: Call, response: HttpResponse) -> Fact:
+        if not 200 <= response.status < 300:
+            raise self._refusal(call, response)
+        try:
+            body = read_object(response.body)
+        except Malformed as malformed:
+            raise malformed_submit(response, str(malformed)) from None
+        if read_id(body) is None:
+            raise malformed_submit(response, "its answer has no usable id")
+        return read_prediction(body)
+
+    def _refusal(self, call: Call, response: HttpResponse) -> ProviderFailure:
+        if response.status == 422 and _title(response) == "Invalid version or not permitted":
+            return failure_of(ModelMissing, response)
+        options = read_options(self._options, call.options, ReplicateOptions)
+        return refusal(response, runs_nothing_on_503=options.idempotent)
+
+    def read_events(self, call: Call) -> EventReader:
+        return UnexpectedStream()
+
+    # -- poll and cancel ---------------------------------------------------------------------------------------------
+
+    def poll(self, handle: dict[str, str]) -> HttpRequest | None:
+        # Always built from the id: `urls.get` names the provider's public address, which need not be the one we reach
+        # it by, and a URL out of an answer must never decide where our token goes.
+        path = _path_of(handle)
+        return None if path is None else HttpRequest(method="GET", url=path)
+
+    def read_poll(self, handle: dict[str, str], response: HttpResponse) -> Fact:
+        if not 200 <= response.status < 300:
+            raise poll_refusal(response)
+        try:
+            body = read_object(response.body)
+        except Malformed as malformed:
+            raise PollFailed(f"the provider answered the poll, but {malformed}", status=response.status) from None
+        if read_id(body) != handle.get("id") or not isinstance(body.get("status"), str):
+            raise PollFailed("the provider answered the poll with something else", status=response.status)
+        return read_prediction(body)
+
+    def cancel(self, handle: dict[str, str]) -> HttpRequest | None:
+        path = _path_of(handle)
+        return None if path is None else HttpRequest(method="POST", url=f"{path}/cancel")
+
+    def read_cancel(self, handle: dict[str, str], response: HttpResponse) -> Cancellation:
+        if response.status in (404, 410):
+            return Cancellation.TOO_LATE
+        if not 200 <= response.status < 300:
+            raise failure_of(PollFailed, response)
+        try:
+            phase = read_prediction(read_object(response.body)).phase
+        except Malformed:
+            return Cancellation.REQUESTED
+        if phase is Phase.CANCELED:
+            return Cancellation.STOPPED
+        return Cancellation.TOO_LATE if phase.is_end else Cancellation.REQUESTED
+
+    # -- callbacks ---------------------------------------------------------------------------------------------------
+
+    def read_callback(
+        self, headers: Mapping[str, str], body: bytes, *, secrets: tuple[str, ...], now: datetime
+    ) -> Callback:
+        """Without `secrets`, or without sense, it is a nudge. Raises CallbackForged."""
+        if not secrets:
+            return Callback(fact=None, dedupe=lower_names(headers).get("webhook-id"))
+        id = verify(headers, body, secrets=secrets, now=now)
+        try:
+            prediction = read_object(body)
+        except Malformed:
+            return Callback(fact=None, dedupe=id)
+        is_whole = read_id(prediction) is not None and isinstance(prediction.get("status"), str)
+        return Callback(fact=read_prediction(prediction) if is_whole else None, dedupe=id)
+
+
+def _target(call: Call, options: ReplicateOptions) -> tuple[str, dict[str, Any]]:
+    """Path and first part of the body: one of the three ways to name what is to run."""
+    name = call.name if options.deployment in (True, False) else str(options.deployment)
+    parts = _MODEL.fullmatch(name)
+    if options.deployment and parts is not None:
+        return f"/deployments/{_segment(parts['owner'])}/{_segment(parts['name'])}/predictions", {}
+    version = call.version or (parts["version"] if parts is not None else None)
+    if version:
+        # "owner/name:hex" is taken only by newer upstreams, the bare id by all of them.
+        return "/predictions", {"version": version.rpartition(":")[2]}
+    if parts is None:
+        raise ModelMissing(f"{name!r} is no owner/name, and the offer names no version")
+    return f"/models/{_segment(parts['owner'])}/{_segment(parts['name'])}/predictions", {}
+
+
+def _segment(text: str) -> str:
+    return quote_path(text, safe="")
+
+
+def _path_of(handle: dict[str, str]) -> str | None:
+    id = read_id(handle)
+    return None if id is None else f"/predictions/{id}"
+
+
+def _whole_seconds(seconds: float) -> int:
+    """Cancel-After in whole seconds, never less than what is left, within the provider's bounds."""
+    if not seconds < MAX_DEADLINE_SECONDS:
+        return MAX_DEADLINE_SECONDS
+    return math.ceil(max(MIN_DEADLINE_SECONDS, seconds))
+
+
+def _wait_seconds(seconds: float) -> int:
+    return MAX_WAIT_SECONDS if not seconds < MAX_WAIT_SECONDS else math.floor(max(1, seconds))
+
+
+def _title(response: HttpResponse) -> str:
+    try:
+        title = read_object(response.body).get("title")
+    except Malformed:
+        return ""
+    return title if isinstance(title, str) else ""

@@ -1,0 +1,212 @@
+"""The outbox in any store: a delivery is born with its change, sent by one at a time, and keeps its bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+from datetime import timedelta
+
+import pytest
+
+from gateway.contract.fact import Notify
+from gateway.contract.prediction import Prediction
+from gateway.store.protocol import Delivery, Store
+from tests.contract.store import toy
+
+HOOK = "https://Hooks.Example:8443/one?x=1"
+
+
+async def _created(store: Store, webhook: str | None = HOOK) -> Prediction:
+    prediction = toy.prediction(webhook=webhook)
+    await store.create(prediction)
+    return prediction
+
+
+async def _claim(store: Store, limit: int = 100, exclude_hosts: frozenset[str] = frozenset()) -> list[Delivery]:
+    return await store.claim_deliveries("sender", limit=limit, lease_seconds=10, exclude_hosts=exclude_hosts)
+
+
+async def test_a_delivery_carries_the_snapshot_of_its_own_commit(store: Store, clock: toy.ManualClock) -> None:
+    prediction = await _created(store)
+    applied = await store.apply(prediction.id, toy.succeeded("out"))
+    [delivery] = await store.deliveries(prediction.id)
+    assert delivery.body == toy.snapshot(applied.prediction)
+    assert json.loads(delivery.body)["revision"] == 1
+    digest = hashlib.sha256(f"{prediction.id}|completed|0".encode()).digest()
+    assert delivery.id == "msg_" + base64.b32encode(digest).decode().lower()[:26]
+    assert (delivery.prediction, delivery.owner, delivery.url) == (prediction.id, "alice", HOOK)
+    assert (delivery.event, delivery.sequence, delivery.is_final) == ("completed", 0, True)
+    assert (delivery.created_at, delivery.due_at, delivery.tries, delivery.ended) == (clock.now(), clock.now(), 0, None)
+    assert applied.prediction.deliveries == 1
+
+
+async def test_without_a_webhook_there_is_no_delivery(store: Store) -> None:
+    prediction = await _created(store, webhook=None)
+    applied = await store.apply(prediction.id, toy.succeeded())
+    assert await store.deliveries(prediction.id) == []
+    assert applied.prediction.deliveries == 0
+    assert await store.next_delivery_at() is None
+
+
+async def test_a_claimed_delivery_is_nobody_elses_until_its_lease_is_over(store: Store, clock: toy.ManualClock) -> None:
+    prediction = await _created(store)
+    await store.apply(prediction.id, toy.succeeded())
+    [first] = await _claim(store)
+    assert (first.fence, first.due_at) == (1, toy.START)
+    assert await _claim(store) == []
+    assert await store.next_delivery_at() == toy.START + timedelta(seconds=10)
+    clock.advance(10)
+    [second] = await _claim(store)
+    assert (second.id, second.body, second.fence) == (first.id, first.body, 2)
+    # The one whose lease ran out comes late: what it says is not recorded.
+    assert await store.finish_delivery(first.id, fence=first.fence, ended="delivered", status=200) is False
+    [unchanged] = await store.deliveries(prediction.id)
+    assert (unchanged.ended, unchanged.tries, unchanged.last_status) == (None, 0, None)
+    assert await store.finish_delivery(second.id, fence=second.fence, ended="delivered", status=204) is True
+    [done] = await store.deliveries(prediction.id)
+    assert (done.ended, done.tries, done.last_status) == ("delivered", 1, 204)
+    assert await store.next_delivery_at() is None
+
+
+async def test_a_try_is_recorded_once(store: Store, clock: toy.ManualClock) -> None:
+    prediction = await _created(store)
+    await store.apply(prediction.id, toy.succeeded())
+    [claimed] = await _claim(store)
+    again_at = clock.now() + timedelta(seconds=2)
+    record = {"fence": claimed.fence, "ended": None, "due_at": again_at, "status": 503, "error": "no"}
+    results = await asyncio.gather(*(store.finish_delivery(claimed.id, **record) for _ in range(5)))
+    assert sorted(results) == [False] * 4 + [True]
+    [delivery] = await store.deliveries(prediction.id)
+    assert (delivery.tries, delivery.last_status, delivery.last_error, delivery.ended) == (1, 503, "no", None)
+    assert await _claim(store) == []
+    assert await store.next_delivery_at() == again_at
+    clock.advance(2)
+    [retried] = await _claim(store)
+    assert (retried.id, retried.body, retried.tries) == (claimed.id, claimed.body, 1)
+    assert await store.finish_delivery(retried.id, fence=retried.fence, ended="exhausted") is True
+    clock.advance(10_000)
+    assert await _claim(store) == []
+
+
+@pytest.mark.parametrize(("id", "fence"), [("msg_" + "a" * 26, 1), (None, 0), (None, 2)])
+async def test_a_fence_nobody_holds_records_nothing(store: Store, id: str | None, fence: int) -> None:
+    prediction = await _created(store)
+    await store.apply(prediction.id, toy.succeeded())
+    [delivery] = await store.deliveries(prediction.id)
+    if fence != 0:
+        await _claim(store)
+    assert await store.finish_delivery(id or delivery.id, fence=fence, ended="delivered") is False
+    [unchanged] = await store.deliveries(prediction.id)
+    assert (unchanged.ended, unchanged.tries) == (None, 0)
+
+
+async def test_no_delivery_is_claimed_by_two_and_the_oldest_come_first(store: Store, clock: toy.ManualClock) -> None:
+    order = []
+    for _ in range(30):
+        prediction = await _created(store)
+        await store.apply(prediction.id, toy.succeeded())
+        order.append(prediction.id)
+        clock.advance(0.001)
+    claims = await asyncio.gather(*(_claim(store, limit=7) for _ in range(8)))
+    claimed = [[delivery.prediction for delivery in claim] for claim in claims]
+    assert all(claim == [id for id in order if id in claim] for claim in claimed)
+    assert sorted(id for claim in claimed for id in claim) == sorted(order)
+
+
+async def test_excluded_hosts_are_passed_over_whatever_their_port_and_case(store: Store) -> None:
+    for webhook in (HOOK, "http://[::1]:9/x", "https://other.example/"):
+        await store.apply((await _created(store, webhook=webhook)).id, toy.succeeded())
+    [free] = await _claim(store, exclude_hosts=frozenset({"hooks.example", "::1"}))
+    assert free.url == "https://other.example/"
+    assert {d.url for d in await _claim(store, limit=1, exclude_hosts=frozenset({"hooks.example"}))} == {
+        "http://[::1]:9/x"
+    }
+    assert [d.url for d in await _claim(store)] == [HOOK]
+
+
+async def test_the_end_supersedes_whatever_was_not_sent(store: Store) -> None:
+    prediction = toy.prediction(webhook=HOOK)
+    await store.create(prediction, effects=[Notify(event="start")])
+    await store.apply(prediction.id, toy.said("a"))
+    [start, output] = await _claim(store)
+    await store.finish_delivery(start.id, fence=start.fence, ended="delivered", status=200)
+    other = await _created(store)
+    await store.apply(other.id, toy.said("b"))
+    await store.apply(prediction.id, toy.succeeded())
+    assert [(d.event, d.ended) for d in await store.deliveries(prediction.id)] == [
+        ("start", "delivered"),
+        ("output", "superseded"),
+        ("completed", None),
+    ]
+    assert [d.ended for d in await store.deliveries(other.id)] == [None]
+    # The one that was on its way when the end came: if it arrived, it arrived; it is not tried again.
+    retry_at = toy.START + timedelta(seconds=1)
+    assert await store.finish_delivery(output.id, fence=output.fence, ended=None, due_at=retry_at, status=500) is True
+    assert [(d.ended, d.tries) for d in await store.deliveries(prediction.id)][1] == ("superseded", 1)
+
+
+async def test_one_that_was_superseded_on_its_way_and_arrived_is_delivered(store: Store) -> None:
+    prediction = await _created(store)
+    await store.apply(prediction.id, toy.said("a"))
+    [output] = await _claim(store)
+    await store.apply(prediction.id, toy.succeeded())
+    assert await store.finish_delivery(output.id, fence=output.fence, ended="delivered", status=200) is True
+    assert [d.ended for d in await store.deliveries(prediction.id)] == ["delivered", None]
+
+
+async def test_news_are_folded_into_the_one_that_waits(store: Store, clock: toy.ManualClock) -> None:
+    prediction = await _created(store)
+    await store.apply(prediction.id, toy.said("a"))
+    clock.advance(0.1)
+    applied = await store.apply(prediction.id, toy.said("ab"))
+    [delivery] = await store.deliveries(prediction.id)
+    assert delivery.body == toy.snapshot(applied.prediction)
+    assert (delivery.sequence, delivery.due_at, delivery.created_at) == (0, toy.START, toy.START)
+    assert applied.prediction.deliveries == 1
+
+
+async def test_a_claimed_one_keeps_its_bytes_and_the_next_waits_half_a_second(
+    store: Store, clock: toy.ManualClock
+) -> None:
+    prediction = await _created(store)
+    await store.apply(prediction.id, toy.said("a"))
+    [sent] = await _claim(store)
+    clock.advance(0.1)
+    for output in ("ab", "abc"):
+        await store.apply(prediction.id, toy.said(output))
+    first, second = await store.deliveries(prediction.id)
+    assert (first.id, first.body) == (sent.id, sent.body)
+    assert (second.sequence, json.loads(second.body)["output"]) == (1, "abc")
+    assert second.due_at == toy.START + timedelta(seconds=0.5)
+    assert await _claim(store) == []
+    clock.advance(0.4)
+    [claimed] = await _claim(store)
+    assert claimed.id == second.id
+    # And so on: the third waits for the second's half second.
+    await store.apply(prediction.id, toy.said("abcd"))
+    assert (await store.deliveries(prediction.id))[2].due_at == toy.START + timedelta(seconds=1)
+
+
+async def test_even_when_its_lease_is_over_the_bytes_that_may_have_been_sent_stay(
+    store: Store, clock: toy.ManualClock
+) -> None:
+    prediction = await _created(store)
+    await store.apply(prediction.id, toy.said("a"))
+    [sent] = await _claim(store)
+    clock.advance(60)
+    await store.apply(prediction.id, toy.said("ab"))
+    first, _ = await store.deliveries(prediction.id)
+    assert first.body == sent.body
+    assert [d.sequence for d in await _claim(store)] == [0, 1]
+
+
+async def test_after_a_pause_news_are_due_at_once(store: Store, clock: toy.ManualClock) -> None:
+    prediction = await _created(store)
+    await store.apply(prediction.id, toy.said("a"))
+    [sent] = await _claim(store)
+    await store.finish_delivery(sent.id, fence=sent.fence, ended="delivered", status=200)
+    clock.advance(3)
+    await store.apply(prediction.id, toy.said("ab"))
+    assert (await store.deliveries(prediction.id))[1].due_at == clock.now()

@@ -1,0 +1,181 @@
+"""A clock that stands still, a store that keeps deliveries in a dict, receivers on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from gateway.contract.errors import StoreUnavailable
+from gateway.delivery.lane import host_of
+from gateway.store.protocol import Delivery
+
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+class ManualClock:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+class FakeStore:
+    """The outbox verbs, with leases and fences as the protocol has them."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.rows: dict[str, Delivery] = {}
+        self.is_out = False
+        self.changed = asyncio.Event()
+
+    def put(self, number: int, url: str, **fields: Any) -> str:
+        given = {
+            "id": f"msg_{number:026d}",
+            "prediction": f"p{number}",
+            "owner": "ada",
+            "url": url,
+            "event": "completed",
+            "sequence": 0,
+            "body": b'{"number":%d}' % number,
+            "created_at": self.clock.now(),
+            "due_at": self.clock.now(),
+            "is_final": True,
+        } | fields
+        delivery = Delivery(**given)
+        self.rows[delivery.id] = delivery
+        return delivery.id
+
+    def _check(self) -> None:
+        if self.is_out:
+            raise StoreUnavailable("out")
+
+    async def claim_deliveries(
+        self, worker: str, *, limit: int, lease_seconds: float, exclude_hosts: frozenset[str] = frozenset()
+    ) -> list[Delivery]:
+        await asyncio.sleep(0)
+        self._check()
+        now = self.clock.now()
+        due = [
+            row
+            for row in self.rows.values()
+            if row.ended is None and row.due_at <= now and host_of(row.url) not in exclude_hosts
+        ]
+        due.sort(key=lambda row: row.due_at)
+        claimed = [msgspec.structs.replace(row, fence=row.fence + 1) for row in due[:limit]]
+        for row in claimed:
+            self.rows[row.id] = msgspec.structs.replace(row, due_at=now + timedelta(seconds=lease_seconds))
+        return claimed
+
+    async def finish_delivery(
+        self,
+        id: str,
+        *,
+        fence: int,
+        ended: str | None,
+        due_at: datetime | None = None,
+        status: int | None = None,
+        error: str | None = None,
+    ) -> bool:
+        await asyncio.sleep(0)
+        self._check()
+        row = self.rows[id]
+        if row.fence != fence:
+            return False
+        self.rows[id] = msgspec.structs.replace(
+            row, tries=row.tries + 1, fence=fence + 1, ended=ended, due_at=due_at or row.due_at,
+            last_status=status, last_error=error,
+        )  # fmt: skip
+        self.changed.set()
+        return True
+
+    async def next_delivery_at(self) -> datetime | None:
+        self._check()
+        return min((row.due_at for row in self.rows.values() if row.ended is None), default=None)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait for a recorded try that makes `holds` true."""
+        async with asyncio.timeout(10):
+            while not holds():
+                self.changed.clear()
+                await self.changed.wait()
+
+
+class Received(msgspec.Struct):
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+Answer = Callable[[Received, asyncio.StreamWriter], Awaitable[None]]
+
+
+def saying(status: str, *headers: str, body: bytes = b"") -> Answer:
+    async def answer(received: Received, writer: asyncio.StreamWriter) -> None:
+        lines = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", *headers, "", ""]
+        writer.write("\r\n".join(lines).encode() + body)
+
+    return answer
+
+
+class Receiver:
+    def __init__(self) -> None:
+        self.received: list[Received] = []
+        self.answers: list[Answer] = [saying("200 OK")]  # one after the other, the last for ever
+        self.connections = 0
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hook?key=abc"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                while True:
+                    await self._exchange(reader, writer)
+        finally:
+            writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        method, path, _ = head[0].split(" ")
+        pairs = (line.split(": ", 1) for line in head[1:] if line)
+        headers = {name.lower(): value for name, value in pairs}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        received = Received(method, path, headers, body)
+        self.received.append(received)
+        await self.answers[min(len(self.received), len(self.answers)) - 1](received, writer)
+        await writer.drain()
+
+
+@contextlib.asynccontextmanager
+async def receiving(*answers: Answer) -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    receiver.answers = list(answers) or receiver.answers
+    tasks: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(receiver.serve(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    receiver.port = server.sockets[0].getsockname()[1]
+    try:
+        yield receiver
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,77 @@
+"""A lane narrows, shuts and probes; and keeps a prediction's deliveries in order."""
+
+from __future__ import annotations
+
+from gateway.delivery.lane import Claim, Lane, host_of
+from tests.unit.delivery.fakes import FakeStore, ManualClock
+
+
+def lane_of(*predictions: str) -> Lane:
+    store = FakeStore(ManualClock())
+    lane = Lane("ada", "hooks.example")
+    for number, prediction in enumerate(predictions):
+        row = store.rows[store.put(number, "https://hooks.example/", prediction=prediction, sequence=number)]
+        lane.waiting.append(Claim(row, 60))
+    return lane
+
+
+def taken(lane: Lane) -> list[int]:
+    return [claim.delivery.sequence for claim in iter(lane.next, None)]
+
+
+def test_four_may_be_on_their_way_and_one_after_a_failure() -> None:
+    lane = lane_of("a", "b", "c", "d", "e", "f")
+    assert taken(lane) == [0, 1, 2, 3]
+    lane.sending.clear()
+    lane.failed(0)
+    assert taken(lane) == [4]
+
+
+def test_later_delivery_of_a_prediction_waits_and_others_pass_it() -> None:
+    lane = lane_of("a", "a", "b", "a")
+    assert taken(lane) == [0, 2]
+    lane.sending.discard("a")
+    assert taken(lane) == [1]
+    lane.sending.discard("a")
+    assert taken(lane) == [3]
+
+
+def test_five_failures_in_a_row_shut_it_and_a_failed_probe_doubles_the_time() -> None:
+    lane = lane_of()
+    for _ in range(4):
+        lane.failed(0)
+    assert not lane.is_shut(0)
+    lane.failed(0)
+    lane.failed(1)  # one that was still on its way: changes nothing
+    assert (lane.is_shut(29.9), lane.is_shut(30)) == (True, False)
+    lane.failed(30)
+    assert (lane.is_shut(89.9), lane.is_shut(90)) == (True, False)
+    for now in (90, 300, 1000, 2000, 3000):
+        lane.failed(now)
+    assert (lane.is_shut(3299), lane.is_shut(3300)) == (True, False)
+    lane.succeeded()
+    assert not lane.is_suspect
+    for _ in range(5):
+        lane.failed(4000)
+    assert (lane.is_shut(4029), lane.is_shut(4030)) == (True, False)
+
+
+def test_a_success_between_failures_keeps_it_open() -> None:
+    lane = lane_of()
+    for _ in range(20):
+        for _ in range(4):
+            lane.failed(0)
+        lane.succeeded()
+    assert not lane.is_shut(0)
+
+
+def test_a_failing_lane_is_remembered_for_an_hour() -> None:
+    lane = lane_of()
+    assert lane.is_forgettable(0)
+    lane.failed(0)
+    assert (lane.is_forgettable(3600), lane.is_forgettable(3601)) == (False, True)
+
+
+def test_host_is_read_as_the_store_reads_it() -> None:
+    assert host_of("https://Hooks.Example:8443/x") == "hooks.example"
+    assert host_of("https://[::1/") == ""
