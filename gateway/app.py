@@ -25,16 +25,17 @@ from gateway.artifact.collect import Collector
 from gateway.artifact.fetch import Fetcher
 from gateway.artifact.folder import Artifacts
 from gateway.artifact.intake import Intake
+from gateway.commands.survey import survey
 from gateway.config.load import Loaded
-from gateway.config.model import Config, Provider
+from gateway.config.meaning import LOCAL
+from gateway.config.model import Config
 from gateway.contract.body import encode, prediction_body
 from gateway.contract.clock import RandomIds, SystemClock
 from gateway.contract.errors import ConfigurationError
 from gateway.contract.key import KeyRecord, new_key
-from gateway.contract.model import Model
-from gateway.contract.money import Price, parse_dollars
 from gateway.contract.observer import Observer, Observers
 from gateway.contract.prediction import Prediction
+from gateway.contract.provider import Adapter
 from gateway.delivery.outbox import Outbox
 from gateway.delivery.webhook import Sender, new_secret
 from gateway.engine.attempt import Timing
@@ -43,7 +44,6 @@ from gateway.engine.lifecycle import reduce
 from gateway.engine.run import Parts
 from gateway.engine.seam import Link
 from gateway.net.target import Guard
-from gateway.plugins import load_adapter
 from gateway.routing.breaker import Breakers
 from gateway.routing.catalog import Catalog
 from gateway.routing.planner import Planner
@@ -53,13 +53,11 @@ from gateway.store.sqlite import SqliteStore
 from gateway.telemetry.logs import LogObserver, setup
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.redaction import Redaction
-from local_backend.package import BUNDLED, describe
 from local_backend.supervisor import LocalBackend
 from providers._driver import HttpDriver
 
 log = logging.getLogger("turnout")
 
-LOCAL = "local"
 _SWEEP_SECONDS = 600.0
 
 
@@ -115,16 +113,9 @@ async def running(
     """Everything a gateway consists of, started in order and ended in the reverse order."""
     config, clock, ids, draw = loaded.config, SystemClock(), RandomIds(), random.random
     # Whatever may be refused is made before the store is opened and the local backend is started.
-    local_models = _local_models(loaded)
-    drivers = _drivers(loaded, clock)
-    catalog = Catalog.build(
-        tuple((section, loaded.schemas.get(section.name)) for section in config.models),
-        local_models=local_models,
-        providers=config.providers,
-        capabilities={name: driver.capabilities for name, driver in drivers.items()},
-        now=clock.now(),
-        place=loaded.place,
-    )
+    surveyed = survey(loaded, clock=clock)
+    catalog = surveyed.catalog
+    drivers = _drivers(loaded, surveyed.adapters, clock)
     metrics = Metrics(version=__version__, offers=[offer.id for model in catalog.models() for offer in model.offers])
     observer = Observers(*([metrics] if config.telemetry.metrics else []), LogObserver())
 
@@ -164,20 +155,17 @@ async def running(
         local = await _start_local(loaded, clock, observer, stack)
         links = _links(config, drivers, public_url)
         if local is not None:
-            links[LOCAL] = _local_link(local, config, stack)
+            links[LOCAL] = _local_link(local, surveyed.adapters[LOCAL], clock, stack)
 
         board = Board(clock)
         breakers = Breakers(clock=clock, draw=draw, observer=observer)
         planner = Planner(
-            catalog=catalog,
+            catalog=lambda: catalog,
             board=board,
             breakers=breakers,
             policies=lambda: loaded.policies.current().policies,
-            default_policy=config.policies.default,
-            key_policies={name: record.policy for name, record in keys.items() if record.policy},
-            concurrency={
-                name: section.concurrency for name, section in config.providers.items() if section.concurrency
-            },
+            default=config.policies.default,
+            limits={name: section.concurrency for name, section in config.providers.items()},
             ready=lambda provider: provider in links and (provider != LOCAL or (local is not None and local.is_ready)),
             draw=draw,
         )
@@ -255,15 +243,14 @@ async def running(
 # -- the parts --------------------------------------------------------------------------------------------------------
 
 
-def _drivers(loaded: Loaded, clock: SystemClock) -> dict[str, HttpDriver]:
+def _drivers(loaded: Loaded, adapters: Mapping[str, Adapter], clock: SystemClock) -> dict[str, HttpDriver]:
     drivers: dict[str, HttpDriver] = {}
     for name, section in loaded.config.providers.items():
-        adapter = load_adapter(section.adapter or name, section.options)
         token = loaded.secrets.get(f"providers.{name}.token")
         callback_secret = loaded.secrets.get(f"providers.{name}.webhook_secret")
         drivers[name] = HttpDriver(
             name,
-            adapter,
+            adapters[name],
             base_url=section.base_url,
             token=token.reveal() if token is not None else None,
             submit_seconds=section.submit_seconds,
@@ -279,7 +266,7 @@ def _links(config: Config, drivers: Mapping[str, HttpDriver], public_url: str) -
     return {
         name: Link(
             driver,
-            reaches_us=_reaches(config.providers[name], driver, public_url),
+            reaches_us=_reaches(config.providers[name].base_url or driver.adapter.base_url, public_url),
             callbacks=config.providers[name].callbacks and driver.capabilities.callbacks != "none",
             trusted_hosts=driver.trusted_hosts,
         )
@@ -287,13 +274,13 @@ def _links(config: Config, drivers: Mapping[str, HttpDriver], public_url: str) -
     }
 
 
-def _reaches(section: Provider, driver: HttpDriver, public_url: str) -> bool:
+def _reaches(base_url: str, public_url: str) -> bool:
     """
     Whether a provider can open our public URL. A private one is only open to private providers.
 
     There is no way to know for sure; a callback URL nobody can reach does no harm, the poll is the guarantee.
     """
-    ours, theirs = urlsplit(public_url).hostname or "", urlsplit(driver.base_url).hostname or ""
+    ours, theirs = urlsplit(public_url).hostname or "", urlsplit(base_url).hostname or ""
     return not _is_private(ours) or (_is_private(theirs) and bool(theirs))
 
 
@@ -302,14 +289,6 @@ def _is_private(host: str) -> bool:
         return not ipaddress.ip_address(host).is_global
     except ValueError:
         return host == "localhost" or "." not in host or host.endswith((".local", ".internal"))
-
-
-def _local_models(loaded: Loaded) -> tuple[Model, ...]:
-    section = loaded.config.local
-    if not section.enabled:
-        return ()
-    price = Price(**{unit: parse_dollars(text) for unit, text in section.price.items()})
-    return describe((BUNDLED, *loaded.package_paths), price=price, provider=LOCAL)
 
 
 async def _start_local(
@@ -333,13 +312,11 @@ async def _start_local(
     return local
 
 
-def _local_link(local: LocalBackend, config: Config, stack: contextlib.AsyncExitStack) -> Link:
-    adapter = load_adapter("replicate", {"wait": True, "idempotent": True})
-    driver = HttpDriver(
-        LOCAL, adapter, base_url=f"{local.address}/v1" if local.address.startswith("http") else local.address
-    )
+def _local_link(local: LocalBackend, adapter: Adapter, clock: SystemClock, stack: contextlib.AsyncExitStack) -> Link:
+    base_url = f"{local.address}:/v1" if local.address.startswith("unix:") else f"{local.address}/v1"
+    driver = HttpDriver(LOCAL, adapter, base_url=base_url, clock=clock)
     stack.push_async_callback(driver.aclose)
-    return Link(driver, reaches_us=False, callbacks=False, trusted_hosts=())
+    return Link(driver, reaches_us=False, callbacks=False, trusted_hosts=driver.trusted_hosts)
 
 
 async def _webhook_secret(loaded: Loaded, store: Store) -> str:

@@ -21,7 +21,7 @@ from gateway.store.protocol import CreateResult, Store
 
 class Changes(Protocol):
     async def wait(self, seconds: float) -> bool:
-        """True: something was committed since the last wait. False: nothing in so many seconds."""
+        """True: something was committed since the last wait, or a drain began. False: nothing in so many seconds."""
         ...
 
 

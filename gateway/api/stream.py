@@ -17,7 +17,6 @@ from gateway.store.protocol import StoredEvent
 
 STREAM_TYPE = b"text/event-stream; charset=utf-8"
 COMMENT_SECONDS = 15.0  # Python's client gives up after 30 s of silence
-LOOK_SECONDS = 1.0  # how soon a shutdown is noticed
 BATCH = 500
 NAMES = frozenset({"output", "logs", "error", "done"})  # Python's client raises on any other
 
@@ -63,13 +62,14 @@ async def events_of(context: Context, id: str, *, after: int) -> AsyncIterator[b
             if context.engine.is_draining:
                 yield b"retry: 1000\n\n"  # come back, to whoever serves then
                 return
-            if await changes.wait(LOOK_SECONDS):
+            left = silent_since + COMMENT_SECONDS - context.clock.monotonic()
+            if left > 0:
+                await changes.wait(left)
                 continue
-            if context.clock.monotonic() - silent_since >= COMMENT_SECONDS:
-                if await _is_over(context, id, after):
-                    return
-                yield b": still here\n\n"
-                silent_since = context.clock.monotonic()
+            if await _is_over(context, id, after):
+                return
+            yield b": still here\n\n"
+            silent_since = context.clock.monotonic()
 
 
 async def _is_over(context: Context, id: str, after: int) -> bool:

@@ -118,7 +118,7 @@ class Intake:
             opened = await self._artifacts.open(link.artifact_token)
             url, content_type = slot.text, None
         else:
-            upload = await self._uploads.get_file(link.file_id, owner=None) if link.file_id else None
+            upload = await self._uploads.get_file(link.file_id, owner=link.owner or owner) if link.file_id else None
             if upload is None or upload.expires_at <= self._clock.now():
                 raise _missing(slot)
             opened = await self._artifacts.open(upload.artifact)

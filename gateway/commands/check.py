@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from urllib.parse import urlsplit
 
 from rich import box
@@ -24,7 +25,7 @@ from policies.document import Policy
 def run(options: argparse.Namespace) -> int:
     loaded = load(options.config, environ=os.environ)
     found = survey(loaded, clock=SystemClock())
-    console = Console(highlight=False)
+    console = printer()
     models = found.catalog.models()
     console.print(f"{loaded.place}: {_several(len(models), 'model')}, {_several(len(found.adapters), 'provider')}\n")
     console.print(models_table(models))
@@ -33,6 +34,11 @@ def run(options: argparse.Namespace) -> int:
     for line in notes(loaded, found):
         console.print(line, style="yellow", markup=False, soft_wrap=True)
     return 0
+
+
+def printer() -> Console:
+    """As wide as the terminal; in a file or a pipe wide enough that little is folded."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def models_table(models: tuple[Model, ...]) -> Table:
@@ -56,7 +62,7 @@ def providers_table(loaded: Loaded, found: Survey) -> Table:
     for name, adapter in found.adapters.items():
         section = loaded.config.providers.get(name)
         if section is None:
-            table.add_row(name, adapter.name, "a child process", "not needed", "")
+            table.add_row(name, "replicate", "a child process of ours", "not needed", "")
             continue
         table.add_row(
             name,
@@ -117,7 +123,7 @@ def _offer(model: Model, offer: Offer) -> str:
 def _callbacks(loaded: Loaded, found: Survey, name: str) -> str:
     kind = found.adapters[name].capabilities.callbacks.value
     if kind == "none":
-        return "no, polled"
+        return "none"
     if not loaded.config.providers[name].callbacks or not loaded.config.server.public_url:
         return "switched off, polled" if loaded.config.server.public_url else "no public_url, polled"
     if kind == "signed" and f"providers.{name}.webhook_secret" not in loaded.secrets:

@@ -82,7 +82,9 @@ def machine() -> Iterator[Finding]:
 def configured(loaded: Loaded, environ: Mapping[str, str]) -> Iterator[Finding]:
     """What the configuration asks of this machine."""
     config = loaded.config
-    yield Finding(Level.OK, "configuration", f"{loaded.place}, {len(config.models)} models, policies {_count(loaded)}")
+    yield Finding(
+        Level.OK, "configuration", f"{loaded.place}, models: {len(config.models)}, policies: {_count(loaded)}"
+    )
     yield secrets(loaded)
     yield from secret_files(loaded)
     yield keys(config.server.host, bool(config.keys))

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.api.validation import InputSchema
+from gateway.commands.check import printer
 from gateway.commands.survey import survey
 from gateway.config.load import Loaded, load
 from gateway.config.shape import printable
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(json.dumps(as_json(slug, plan, loaded, complaints), indent=2, ensure_ascii=False) + "\n")
     else:
-        show(Console(highlight=False), slug, plan, complaints if given else ())
+        show(printer(), slug, plan, complaints if given else ())
     return 0
 
 

@@ -10,10 +10,14 @@ from gateway.config.load import Loaded
 from gateway.config.meaning import LOCAL
 from gateway.contract.clock import Clock
 from gateway.contract.errors import ConfigurationError
+from gateway.contract.model import Model
 from gateway.contract.provider import Adapter
 from gateway.plugins import load_adapter
 from gateway.routing.catalog import Catalog, read_price
 from local_backend.package import BUNDLED, describe
+
+# It has no network and fetches nothing; a lone request is answered where it was asked; a key starts nothing twice.
+LOCAL_OPTIONS = {"wait": True, "idempotent": True, "input_forms": ["data"], "max_inline_bytes": 100_000_000}
 
 
 class Survey(msgspec.Struct, frozen=True):
@@ -25,7 +29,7 @@ def survey(loaded: Loaded, *, clock: Clock) -> Survey:
     """Raises ConfigurationError with a line for each adapter, package and model that cannot be had."""
     wrong: list[str] = []
     adapters = _adapters(loaded, wrong)
-    local_models = ()
+    local_models: tuple[Model, ...] = ()
     if loaded.config.local.enabled:
         price = read_price(loaded.config.local.price, place=loaded.where("local", "price"))
         try:
@@ -48,8 +52,7 @@ def survey(loaded: Loaded, *, clock: Clock) -> Survey:
 def _adapters(loaded: Loaded, wrong: list[str]) -> dict[str, Adapter]:
     adapters: dict[str, Adapter] = {}
     for name, section in loaded.config.providers.items():
-        key = "adapter" if section.adapter else name
-        place = loaded.where("providers", *((name, key) if section.adapter else (name,)))
+        place = loaded.where("providers", name, *(("adapter",) if section.adapter else ()))
         try:
             adapters[name] = load_adapter(section.adapter or name, section.options, provider=name)
         except ConfigurationError as error:
@@ -58,7 +61,7 @@ def _adapters(loaded: Loaded, wrong: list[str]) -> dict[str, Adapter]:
         if not section.base_url and not adapters[name].base_url:
             wrong.append(f'{place}: the adapter knows no address; add base_url = "https://…"')
     if loaded.config.local.enabled:
-        adapters[LOCAL] = load_adapter("replicate", provider=LOCAL)  # the dialect it speaks
+        adapters[LOCAL] = load_adapter("replicate", LOCAL_OPTIONS, provider=LOCAL)  # the dialect it speaks
     return adapters
 
 

@@ -92,7 +92,7 @@ def parse(text: str, *, place: str, folder: Path, environ: Mapping[str, str]) ->
     try:
         document = tomllib.loads(text.replace("\r\n", "\n"))
     except tomllib.TOMLDecodeError as error:
-        raise _not_toml(str(error), place) from None
+        raise _not_toml(str(error), place, last_line=text.rstrip().count("\n") + 1) from None
     except RecursionError:
         raise refuse("nested too deep", place=place, remedy="write fewer brackets") from None
     reading = Reading()
@@ -147,9 +147,10 @@ def _place(place: str, lines: Lines, path: tuple[str | int, ...]) -> str:
     return place if place == BUILT_IN else f"{place}:{lines.of(path)}"
 
 
-def _not_toml(message: str, place: str) -> ConfigurationError:
+def _not_toml(message: str, place: str, *, last_line: int) -> ConfigurationError:
     found = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", message, re.DOTALL)
     if found is None or found[2] is None:
-        return refuse(f"not TOML: {found[1] if found else message} at its end", place=place, remedy="complete it")
+        problem = f"not TOML: {found[1] if found else message} (it ends here)"
+        return refuse(problem, place=f"{place}:{last_line}", remedy="complete it")
     problem = f"not TOML: {found[1]} (column {found[3]})"
     return refuse(problem, place=f"{place}:{found[2]}", remedy="correct this line")

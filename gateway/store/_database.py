@@ -33,18 +33,24 @@ class Database:
             except OSError as error:
                 raise _unusable(path, error.strerror or str(error)) from error
             try:
+                self.reader = self.connect_reader()
+                undo.callback(self.reader.close)
+                is_new = _examine(self.reader, path)  # before anything is changed in a file that may not be ours
                 self.writer = self.connect_writer()
                 undo.callback(self.writer.close)
-                _prepare(self.writer, path)
-                self.reader = self.connect_reader()
+                if is_new:
+                    _create(self.writer)
+                attach(self.reader)
             except sqlite3.Error as error:
-                raise _unusable(path, str(error)) from error
+                remedy = "restore the file from a copy, or name another one in [store] url"
+                raise _unusable(path, str(error), remedy) from error
             undo.pop_all()
 
     def connect_writer(self) -> sqlite3.Connection:
         db = connect(self.path)
         try:
-            db.execute("PRAGMA journal_mode = WAL")
+            if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+                raise sqlite3.OperationalError("no write-ahead log is possible there")  # noqa: TRY301 - to be closed
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
             db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
@@ -59,8 +65,7 @@ class Database:
         db = connect(self.path)
         try:
             db.execute("PRAGMA query_only = ON")
-            # Attach to the log now: as long as a reader is attached, a failed writer can be replaced (see `_writer`).
-            db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            attach(db)
         except BaseException:
             db.close()
             raise
@@ -98,31 +103,37 @@ def _lock(path: Path) -> int:
     return lock
 
 
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        raise _unusable(path, "no write-ahead log is possible there")
+def attach(reader: sqlite3.Connection) -> None:
+    """Connect it to the log: as long as a reader is, a failed writer can be replaced (see `_writer`)."""
+    reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+
+def _examine(db: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is empty, and to become a store."""
+    if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+        return True
+    if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+        raise _unusable(path, "it is another program's database", "name another file in [store] url")
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    application = db.execute("PRAGMA application_id").fetchone()[0]
-    is_empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-    if is_empty:
-        schema = importlib.resources.files("gateway.store").joinpath("schema.sql").read_text("utf-8")
-        db.executescript(
-            f"BEGIN IMMEDIATE; {schema}"
-            f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
-        )
-    elif application != _APPLICATION_ID:
-        raise _unusable(path, "it is another program's database")
-    elif version > SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:
         raise refuse(
             f"a newer Turnout wrote this store (schema {version}, this one knows {SCHEMA_VERSION})",
             place=str(path),
             remedy="run that Turnout, or name another file in [store] url",
         )
+    return False
 
 
-def _unusable(path: Path, problem: str) -> ConfigurationError:
-    return refuse(
-        f"the store cannot be opened: {problem}",
-        place=str(path).replace("\0", "\\0"),
-        remedy="name a file in a folder that this user can write in [store] url",
+def _create(db: sqlite3.Connection) -> None:
+    schema = importlib.resources.files("gateway.store").joinpath("schema.sql").read_text("utf-8")
+    db.executescript(
+        f"BEGIN IMMEDIATE; {schema}"
+        f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
     )
+
+
+def _unusable(
+    path: Path, problem: str, remedy: str = "name a file in a folder that this user can write in [store] url"
+) -> ConfigurationError:
+    place = str(path).replace("\0", "\\0")
+    return refuse(f"the store cannot be opened: {problem}", place=place, remedy=remedy)

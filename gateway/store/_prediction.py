@@ -266,7 +266,7 @@ def _dead_holders(db: sqlite3.Connection, now: int, worker: str) -> list[str]:
         "  SELECT (SELECT min(worker) FROM prediction WHERE is_open = 1 AND worker > holder.name)"
         "  FROM holder WHERE holder.name IS NOT NULL"
         ") SELECT name FROM holder WHERE name IS NOT NULL"
-        " AND name <> ? AND name NOT IN (SELECT name FROM worker WHERE lease_until > ?)",
+        " AND name <> ? AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.name = holder.name AND w.lease_until > ?)",
         (worker, now),
     )
     return [name for (name,) in found.fetchall()]

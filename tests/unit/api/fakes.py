@@ -133,7 +133,7 @@ class FakeChanges:
         self._id = id
 
     async def wait(self, seconds: float) -> bool:
-        self._engine.waits += 1
+        self._engine.is_watched.set()
         if self._engine.during_wait is not None:
             return bool(await self._engine.during_wait(self._id, seconds))
         return False
@@ -159,7 +159,8 @@ class FakeEngine:
         self.callbacks: list[tuple[str, dict[str, str], bytes]] = []
         self.callback_outcome: str | Exception = "applied"
         self.during_wait: Any = None
-        self.waits = 0
+        self.is_watched = asyncio.Event()
+        self.is_waited_for = asyncio.Event()
         self.watchers = 0
         self._keys: dict[tuple[str, str], tuple[str, str]] = {}
 
@@ -196,6 +197,7 @@ class FakeEngine:
 
     async def wait(self, id: str, *, seconds: float) -> Prediction:
         self.waited.append(seconds)
+        self.is_waited_for.set()
         if self.wait_held is not None:
             await self.wait_held.wait()
         if self.wait_failure is not None:

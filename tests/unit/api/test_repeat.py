@@ -1,4 +1,4 @@
-"""POSTs that come again because a connection broke run once; equal POSTs that are meant run as often as they are sent."""
+"""POSTs that come again because a connection broke run once; equal POSTs that are meant run each time."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ async def test_a_post_after_one_that_broke_while_it_waited_gets_its_prediction(w
     world.engine.wait_held = asyncio.Event()
     first = poster(world, prefer="wait")
     running = asyncio.create_task(first.run())
-    while not world.engine.waited:
-        await asyncio.sleep(0)
+    await world.engine.is_waited_for.wait()
     first.gone.set()
     second = poster(world)  # while the first is still being served
     await second.run()
@@ -149,8 +148,7 @@ async def test_a_repeat_that_says_so_joins_the_first_while_it_is_still_held(worl
     world.engine.wait_held = asyncio.Event()
     first = poster(world, prefer="wait", x_stainless_retry_count="0")
     running = asyncio.create_task(first.run())
-    while not world.engine.waited:
-        await asyncio.sleep(0)
+    await world.engine.is_waited_for.wait()
     second = poster(world, x_stainless_retry_count="1")
     await second.run()
     world.engine.wait_held.set()

@@ -226,7 +226,7 @@ def test_each_fault_of_models_and_providers_is_one_line_too(text: str, line: str
         ("[server]\nport = \n", "turnout.toml:2: ", "not TOML"),
         ("[server\n", "turnout.toml:1: ", "not TOML"),
         ("a = 1\na = 2\n", "turnout.toml:2: ", "not TOML"),
-        ('a = """never closed', "turnout.toml: ", "not TOML"),
+        ('a = 1\nb = """never\nclosed', "turnout.toml:3: ", "not TOML"),
     ],
 )
 def test_what_is_not_toml_is_said_with_its_line(text: str, where: str, said: str, tmp_path: Path) -> None:

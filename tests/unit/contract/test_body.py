@@ -60,7 +60,7 @@ def attempt(number: int, status: AttemptStatus, **changes: Any) -> Attempt:
 
 
 def test_a_new_prediction_has_the_keys_of_the_recorded_one_and_no_more() -> None:
-    # The keys, and which of them are null, of a create answered in June 2025; ours adds `source`, which later ones have.
+    # Keys and nulls of a create that was answered in June 2025; ours adds `source`, which later ones have.
     assert shown(made()) == {
         "id": "x0fmfzfcf5rma0cq65c825tcbm",
         "model": "acme/writer",

@@ -63,7 +63,9 @@ def test_a_failing_run_does_not_rebuild_the_session_elsewhere(graph: Path, monke
     def lost(*_: Any) -> None:
         raise onnxruntime.capi.onnxruntime_pybind11_state.EPFail("the device is gone")
 
-    monkeypatch.setattr(session._session, "_sess", Mock(run=lost))
+    monkeypatch.setattr(
+        session._session, "_sess", Mock(**{"run": lost, "is_webgpu_graph_capture_enabled.return_value": False})
+    )
     with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.EPFail):
         session.run({"x": np.ones((1, 3), np.float32)})
     assert made == []

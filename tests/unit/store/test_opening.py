@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC220, ASYNC240 - nothing else runs on the loop of these tests
 """Opening the SQLite store: one process, a sound file, or one line that says what to do, and nothing left behind."""
 
 from __future__ import annotations

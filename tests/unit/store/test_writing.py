@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import resource
 import sqlite3
 import threading
@@ -181,8 +182,8 @@ async def test_a_damaged_page_is_unavailable_not_a_crash(open_sqlite: OpenSqlite
         await store.create(toy.prediction(input={"text": "x" * 2_000}))
     await store.aclose()
     with path.open("r+b") as file:
-        file.seek(8 * 4096)
-        file.write(b"\xff" * 4096 * 60)
+        file.seek(80 * 4096)
+        file.write(b"\xff" * 4096 * 40)
     store = await open_sqlite()
     with pytest.raises(StoreUnavailable):
         await store.list_predictions(owner="alice")
@@ -268,6 +269,8 @@ async def test_no_verb_walks_through_a_whole_table(open_sqlite: OpenSqlite, faul
     for sql in queries:
         plan = store._database.reader.execute("EXPLAIN QUERY PLAN " + sql, (None,) * sql.count("?"))
         steps = [row[3] for row in plan]
-        scans = [step for step in steps if step.startswith("SCAN") and not step.endswith(("json_each VIRTUAL TABLE INDEX 1:", "holder"))]  # fmt: skip
-        assert not [step for step in scans if "INDEX" not in step], (sql, steps)
-        assert not [step for step in steps if "TEMP B-TREE FOR ORDER BY" in step], (sql, steps)
+        # A scan of an index finds its end at once (min) or is what was asked for; never one of a table.
+        assert not [
+            step for step in steps if re.fullmatch(r"SCAN (p|r|d|a|i|l|w|[a-z]+)", step) and "holder" not in step
+        ], sql
+        assert not [step for step in steps if "ORDER BY" in step], sql

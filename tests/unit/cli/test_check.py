@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import main
+
+SERVED = """
+[server]
+public_url = "https://turnout.example"
+[providers.replicate]
+token = "env:TOKEN"
+[providers.house]
+adapter = "replicate"
+base_url = "https://house.internal/v1"
+region = "eu"
+[providers.idle]
+adapter = "cog"
+callbacks = false
+
+[[models]]
+name = "acme/flux"
+policy = "cheapest"
+[[models.offers]]
+provider = "replicate"
+name = "black-forest-labs/flux-schnell"
+price = { per_image = "0.003" }
+[[models.offers]]
+provider = "house"
+name = "house/flux"
+price = { per_prediction = "0.0001", per_second = "0.000725" }
+concurrency = 5
+[[models.offers]]
+provider = "house"
+name = "house/other"
+[policies]
+files = ["rules.toml"]
+"""
+RULES = """
+name = "ours"
+[keep]
+without = ["hose"]
+max_price = "0.05"
+[limits]
+pay_twice_up_to = "0.01"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TOKEN", "r8_canary")
+    (tmp_path / "rules.toml").write_text(RULES)
+    path = tmp_path / "turnout.toml"
+    path.write_text(SERVED)
+    return path
+
+
+def rows(text: str) -> list[str]:
+    return [" | ".join(part.strip() for part in line.split("  ") if part.strip()) for line in text.splitlines()]
+
+
+def test_it_says_what_would_be_served(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--config", str(file)]) == 0
+    said = rows(capsys.readouterr().out)
+    assert f"{file}: 2 models, 4 providers" in said
+    assert "acme/flux | replicate: black-forest-labs/flux-schnell | $0.003 per image | cheapest" in said
+    assert "house: house/flux, at most 5 at once | $0.0001 per prediction + $0.000725 per second | eu" in said
+    assert "house: house/other | unknown | eu" in said
+    assert "turnout/upscaler | local: turnout/upscaler, fallback | $0.00 per prediction" in said
+    assert (
+        "replicate | replicate | https://api.replicate.com/v1 | present (env:TOKEN) | "
+        "without webhook_secret: only nudges" in said
+    )
+    assert "idle | cog | http://127.0.0.1:5000 | none | none" in said
+    assert "balanced (default) | 1 cost + 1 latency + 1 health | all | 4 attempts, 3600 s" in said
+    assert "ours | 1 cost + 1 latency + 1 health | without hose; up to $0.05 | 4 attempts, 3600 s, " in "\n".join(said)
+
+
+def test_it_notes_what_is_allowed_and_seldom_meant_and_shows_no_secret(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["check", "--config", str(file)])
+    said = capsys.readouterr().out
+    assert "note: provider idle is used by no offer" in said
+    assert "note: no price for acme/flux@house#2" in said
+    assert 'note: policy ours names "hose", which is not configured; did you mean "house"?' in said
+    assert "canary" not in said
+
+
+def test_every_adapter_and_package_that_cannot_be_had_is_a_line_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "package.toml").write_text("name = ")
+    file = tmp_path / "t.toml"
+    file.write_text(
+        '[providers.a]\nadapter = "replicat"\n[providers.nobody]\n[local]\npackages = ["broken"]\n', encoding="utf-8"
+    )
+    assert main(["check", "--config", str(file)]) == 2
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
+    assert said.out == ""
+    assert len(lines) == 3
+    assert lines[0].startswith(f"turnout: {file}:2: providers.a.adapter: no adapter is called 'replicat'")
+    assert lines[1].startswith(f"turnout: {file}:3: providers.nobody: no adapter is called 'nobody'")
+    assert str(tmp_path / "broken" / "package.toml") in lines[2]
+
+
+def test_nothing_configured_is_the_bundled_model_on_the_local_backend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["check"]) == 0
+    said = rows(capsys.readouterr().out)
+    assert "built-in defaults: 1 model, 1 provider" in said
+    assert "turnout/upscaler | local: turnout/upscaler, fallback | $0.00 per prediction" in said
+    assert list(tmp_path.iterdir()) == [], "it starts nothing and leaves nothing"
+
+
+def test_an_offer_of_the_local_backend_may_be_written_down_like_any_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "t.toml"
+    file.write_text(
+        '[[models]]\nname = "acme/up"\n[[models.offers]]\nprovider = "local"\nname = "turnout/upscaler"\n'
+        'price = { per_prediction = "0" }\n'
+    )
+    assert main(["check", "--config", str(file)]) == 0
+    assert "acme/up | local: turnout/upscaler | $0.00 per prediction" in rows(capsys.readouterr().out)
