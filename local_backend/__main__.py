@@ -129,12 +129,12 @@ async def _listen(application: Any, bound: socket.socket, ready: int, line: dict
         timeout_keep_alive=300,
         timeout_graceful_shutdown=3,
     )
-    bound.listen(128)  # from now on a connection is queued, not refused
-    os.write(ready, json.dumps(line).encode() + b"\n")
-    os.close(ready)
     server = _Server(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
+    bound.listen(1_024)  # from now on a connection is queued, not refused
+    os.write(ready, json.dumps(line).encode() + b"\n")
+    os.close(ready)
     await server.serve(sockets=[bound])
 
 

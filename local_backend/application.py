@@ -17,7 +17,7 @@ from local_backend import dialect
 from local_backend.package import Package
 from local_backend.server import ModelServer
 
-MAX_BODY_BYTES = 64 * 2**20
+MAX_BODY_BYTES = 136_000_000  # a file of 100 MB as a data URI, and some words
 
 _log = logging.getLogger("local_backend.application")
 _encode = msgspec.json.Encoder().encode

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-MAX_FILE_BYTES = 40_000_000
+MAX_FILE_BYTES = 100_000_000
+MAX_RESULT_BYTES = 100_000_000  # as a gateway keeps at most, by its defaults
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 # Most pixels a side that each format can hold.

@@ -114,9 +114,16 @@ async def recall(repeats: Repeats, store: Store, *, owners: Iterable[str], at: d
     count = 0
     since = at - timedelta(seconds=UNANSWERED_SECONDS)
     for owner in owners:
-        page = await store.list_predictions(owner=owner, created_after=since)
-        repeats.seed(reversed(page.predictions), now=now)
-        count += len(page.predictions)
+        found: list[Prediction] = []
+        position: str | None = None
+        while len(found) < MOST_REMEMBERED:
+            page = await store.list_predictions(owner=owner, position=position, created_after=since)
+            found += page.predictions
+            position = page.next
+            if position is None:
+                break
+        repeats.seed(reversed(found), now=now)
+        count += len(found)
     return count
 
 

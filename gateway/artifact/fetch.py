@@ -13,6 +13,7 @@ import httpx
 from gateway.contract.clock import Clock
 from gateway.contract.errors import AddressForbidden
 from gateway.net.target import Guard
+from gateway.net.transport import guarded_client
 
 TOTAL_SECONDS = 60.0
 MAX_REDIRECTS = 3
@@ -95,7 +96,7 @@ class Fetcher:
         self._pause = pause
         self._slots = asyncio.Semaphore(max_in_flight)
         timeout = httpx.Timeout(15.0, connect=10.0, pool=None)
-        self._guarded = guard.client(timeout=timeout)
+        self._guarded = guarded_client(guard, timeout=timeout)
         self._direct = httpx.AsyncClient(
             trust_env=False,
             follow_redirects=False,

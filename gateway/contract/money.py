@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 import msgspec
 
 NANOS = 1_000_000_000
+MAX_NANOS = 2**63 - 1025  # the most a store's integer and a float both hold: nine billion dollars
 
 
 class CostBasis(enum.StrEnum):
@@ -66,7 +67,7 @@ class Price(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
         return any(getattr(self, part) is not None for part in PRICED_UNITS)
 
     def of(self, units: Units) -> int | None:
-        """Nano-dollars for `units`, rounded half up; None if the price or a unit it needs is unknown."""
+        """Nano-dollars for `units`, rounded half up; None if the price or a unit it needs is unknown, or past reckoning."""
         total = 0.0
         known = False
         for part, unit in PRICED_UNITS.items():
@@ -78,7 +79,7 @@ class Price(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
                 return None
             total += rate * amount
             known = True
-        return int(total + 0.5) if known else None
+        return int(total + 0.5) if known and total < MAX_NANOS else None
 
 
 PRICED_UNITS: dict[str, str] = {

@@ -19,6 +19,7 @@ import msgspec
 from gateway.contract.clock import Clock
 from gateway.contract.errors import AddressForbidden, ConfigurationError, refuse
 from gateway.net.target import Guard
+from gateway.net.transport import guarded_client
 from gateway.store.protocol import Delivery
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the standard's prefix, not a secret
@@ -112,10 +113,7 @@ class Sender:
         self._clock = clock
         self._timeout_seconds = timeout_seconds
         self._user_agent = user_agent
-        self._client = client or guard.client(
-            limits=httpx.Limits(max_connections=128, max_keepalive_connections=64, keepalive_expiry=15),
-            timeout=timeout_seconds,
-        )
+        self._client = client or guarded_client(guard, timeout=timeout_seconds)
 
     async def send(self, delivery: Delivery) -> Outcome:
         """One try. Every failure is an Outcome, nothing is raised but the cancellation of the task."""

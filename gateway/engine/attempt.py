@@ -30,6 +30,7 @@ class Timing(msgspec.Struct, kw_only=True, frozen=True):
     first_poll: float = 5.0  # where a callback is expected; else the provider's least interval
     longest_poll: float = 60.0  # where a callback is expected
     longest_poll_alone: float = 5.0  # where polling is the only word
+    silence: float = 60.0  # a provider whose polls fail for so long may have lost the job
     store_pause: float = 1.0  # after the store failed
 
 

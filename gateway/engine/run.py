@@ -92,6 +92,7 @@ class Run:
         self._nudged: set[int] = set()
         self._draining = False
         self._polls: dict[int, tuple[PollSchedule, float]] = {}
+        self._silent_since: dict[int, float] = {}  # attempts whose polls fail, by when that began
 
     # -- from outside ----------------------------------------------------------------------------------------------
 
@@ -332,11 +333,21 @@ class Run:
             return True
         except ProviderFailure as failure:
             self._parts.observer.poll_made(attempt.provider, "failed")
-            log.debug("poll of %s failed: %s", attempt.provider, failure)
+            await self._bear_silence(attempt, failure)
             return False
+        self._silent_since.pop(attempt.number, None)
         await self._learn(attempt.number, fact, Source.POLL)
         self._parts.observer.poll_made(attempt.provider, "news" if self.prediction.revision > before else "same")
         return True
+
+    async def _bear_silence(self, attempt: Attempt, failure: ProviderFailure) -> None:
+        """A provider that cannot be asked for long may be gone for good, with the job: its outcome is unknown."""
+        now = self._parts.clock.monotonic()
+        seconds = now - self._silent_since.setdefault(attempt.number, now)
+        if seconds < self._parts.timing.silence or self.prediction.is_terminal:
+            return
+        unknown = OutcomeUnknown(f"the provider could not be asked for {seconds:.0f} s: {failure}")
+        await self._commit(AttemptEnded(attempt=attempt.number, failure=unknown.failure))
 
     async def _time_out(self, attempt: Attempt) -> None:
         """Its time is over, the prediction's is not: stop it and let another have the rest."""

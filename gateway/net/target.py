@@ -1,7 +1,7 @@
 """
-Which addresses may be dialled: checked when a caller names a URL, and again in the connector, on what is dialled.
+Which addresses may be dialled: asked when a caller names a URL, and again for what is about to be dialled.
 
-Knows nothing of what is sent. Rules and the attacks behind them: SSRF by literal, by name, by rebinding, by redirect.
+Dials nothing itself: that is `gateway.net.transport`.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpcore
 import httpx
 
 from gateway.contract.errors import AddressForbidden
-from gateway.net.address import Address, Allowed, embedded, is_never, is_public, read_literal
+from gateway.net.address import Address, Allowed, is_never, is_public, read_literal
 
 MAX_URL_CHARACTERS = 2048
 _DEFAULT_PORTS = {"https": 443, "http": 80}
@@ -46,14 +44,12 @@ class Guard:
         own_hosts: Iterable[str] = (),
         resolve: Resolve | None = None,
         dns_seconds: float = 5.0,
-        dial_seconds: float = 10.0,
     ) -> None:
         self._allowed = Allowed(allow)
         self._own = Allowed(own_hosts)
         self._allow_http = allow_http
         self._resolve = resolve or SystemResolver()
         self._dns_seconds = dns_seconds
-        self._dial_seconds = dial_seconds
 
     def check_url(self, url: str) -> None:
         """
@@ -143,29 +139,6 @@ class Guard:
             self._check_address(_read_answer(answer, host), host, port)
         return answers
 
-    def transport(
-        self, *, verify: ssl.SSLContext | bool = True, limits: httpx.Limits | None = None
-    ) -> httpx.AsyncBaseTransport:
-        """A transport that dials only what passes, uses no proxy of the environment and retries nothing."""
-        return _GuardedTransport(self, self._dial_seconds, verify, limits or httpx.Limits())
-
-    def client(
-        self,
-        *,
-        verify: ssl.SSLContext | bool = True,
-        limits: httpx.Limits | None = None,
-        timeout: httpx.Timeout | float = 10.0,
-    ) -> httpx.AsyncClient:
-        """A client over `transport` that heeds no environment, follows no redirect and keeps no cookies."""
-        return httpx.AsyncClient(
-            transport=self.transport(verify=verify, limits=limits),
-            # What one answer sets must not travel with somebody else's request.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            trust_env=False,
-            follow_redirects=False,
-            timeout=timeout,
-        )
-
 
 class SystemResolver:
     """The system's resolver in threads of its own: a slow name server must not hold up other work in threads."""
@@ -188,74 +161,3 @@ def _read_answer(answer: str, host: str) -> Address:
         return ipaddress.ip_address(answer)
     except ValueError as error:
         raise AddressForbidden(f"{host!r} resolves to something that is no address") from error
-
-
-class _GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Resolves once, checks every answer, dials a literal address, and looks who answered."""
-
-    def __init__(self, guard: Guard, dial_seconds: float, dial: httpcore.AsyncNetworkBackend) -> None:
-        self._guard = guard
-        self._dial_seconds = dial_seconds
-        self._dial = dial
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - the signature is httpcore's
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        answers = await self._guard.addresses(host, port)
-        seconds = self._dial_seconds if timeout is None else min(timeout, self._dial_seconds)
-        failure: Exception | None = None
-        for answer in answers:
-            try:
-                stream = await self._dial.connect_tcp(
-                    answer, port, seconds / len(answers), local_address, socket_options
-                )
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failure = error
-                continue
-            await _check_peer(stream, answer, host)
-            return stream
-        raise failure or httpcore.ConnectError(f"{host} has no address")
-
-    async def connect_unix_socket(
-        self,
-        path: str,
-        timeout: float | None = None,  # noqa: ASYNC109 - the signature is httpcore's
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        raise AddressForbidden("a Unix socket is nothing a caller may name")
-
-    async def sleep(self, seconds: float) -> None:
-        await self._dial.sleep(seconds)
-
-
-async def _check_peer(stream: httpcore.AsyncNetworkStream, dialled: str, host: str) -> None:
-    peer = stream.get_extra_info("server_addr")
-    if peer and embedded(ipaddress.ip_address(peer[0])) == embedded(ipaddress.ip_address(dialled)):
-        return
-    await stream.aclose()
-    raise AddressForbidden(f"{host!r} was answered by an address that was not dialled")
-
-
-class _GuardedTransport(httpx.AsyncHTTPTransport):
-    def __init__(self, guard: Guard, dial_seconds: float, verify: ssl.SSLContext | bool, limits: httpx.Limits) -> None:
-        context = verify if isinstance(verify, ssl.SSLContext) else httpx.create_ssl_context(verify, trust_env=False)
-        super().__init__(verify=context, trust_env=False, limits=limits, retries=0)
-        self._guard = guard
-        # httpx offers no way in for a network backend: the pool it made (and never used) is replaced by ours.
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=context,
-            max_connections=limits.max_connections,
-            max_keepalive_connections=limits.max_keepalive_connections,
-            keepalive_expiry=limits.keepalive_expiry,
-            retries=0,
-            network_backend=_GuardedBackend(guard, dial_seconds, httpcore.AnyIOBackend()),
-        )
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self._guard.check_parsed(request.url)
-        return await super().handle_async_request(request)

@@ -210,10 +210,11 @@ def _figures(record: _Record, now: float) -> Signals:
 
 def quantile(weighted: Sequence[tuple[float, float]], share: float) -> float | None:
     """The value below which `share` of the weight lies; `weighted` is sorted (value, weight). None without values."""
-    left = share * sum(weight for _, weight in weighted)
+    whole = sum(weight for _, weight in weighted)
+    left = share * whole
     for value, weight in weighted:
         left -= weight
-        if left <= 1e-12:
+        if left <= 1e-9 * whole:  # sums of floats miss their mark
             return value
     return weighted[-1][0] if weighted else None
 

@@ -23,6 +23,8 @@ _SIZE = re.compile(r"\s*(\d{1,6})\s*[xX*×]\s*(\d{1,6})\s*")
 _CHARACTERS_PER_TOKEN = 4
 # Deeper text is not counted: it is no text that a person wrote, and input may be hostile.
 _MAX_DEPTH = 8
+# What is beyond it is a mistake or an attack, and says nothing of what will be made.
+_MAX_AMOUNT = 1e9
 
 _PREDICT_TIME = ("predict_time",)
 _IMAGE_COUNT = ("image_count", "image_output_count")
@@ -105,7 +107,7 @@ def _named(values: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
 
 
 def _number(value: Any) -> float | None:
-    """A finite amount that is not negative; text such as "5" or "5s" counts."""
+    """An amount that makes sense; text such as "5" or "5s" counts."""
     if isinstance(value, str) and len(value) <= 20:
         try:
             value = float(value.strip().removesuffix("s"))
@@ -113,20 +115,16 @@ def _number(value: Any) -> float | None:
             return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
+    return float(value) if 0 <= value <= _MAX_AMOUNT else None
 
 
 def _megapixels_each(input: Mapping[str, Any]) -> float | None:
     width, height = _number(input.get("width")), _number(input.get("height"))
     if width is not None and height is not None:
-        return width * height / 1e6
+        return _number(width * height / 1e6)
     size = input.get("size")
     if isinstance(size, str) and (found := _SIZE.fullmatch(size)):
-        return int(found[1]) * int(found[2]) / 1e6
+        return _number(int(found[1]) * int(found[2]) / 1e6)
     return _number(input.get("megapixels"))
 
 
@@ -135,7 +133,7 @@ def _duration(input: Mapping[str, Any]) -> float | None:
     if duration is not None:
         return duration
     frames, rate = _named(input, _FRAMES), _named(input, _RATE)
-    return frames / rate if frames is not None and rate else None
+    return _number(frames / rate) if frames is not None and rate else None
 
 
 def _characters(input: Mapping[str, Any]) -> float | None:

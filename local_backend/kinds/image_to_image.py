@@ -13,6 +13,7 @@ from local_backend.job import Work
 from local_backend.kinds.tile import Tile, cut
 from local_backend.manifest import ImageParameters
 from local_backend.media import (
+    MAX_RESULT_BYTES,
     MediaRefused,
     decode_data_uri,
     decode_image,
@@ -100,6 +101,9 @@ class ImageToImage:
             batch.progress(number, done, len(tiles), "tiles")
         enlarged = _picture(result)
         encoded, media_type = encode_image(enlarged, name, profile)
+        if len(encoded) > MAX_RESULT_BYTES:
+            batch.fail(number, f"the result has {len(encoded)} bytes as {name}; ask for jpeg or webp, or a lower scale")
+            return
         output = encode_data_uri(encoded, media_type)
         megapixels = round(enlarged.width * enlarged.height / 1e6, 6)
         batch.succeed(number, output, len(output), image_output_count=1, image_output_megapixel_count=megapixels)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -38,6 +39,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
         self.path = folder / "turnout.db"
+        self.recorded = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def store(self) -> AsyncIterator[SqliteStore]:
@@ -47,9 +49,34 @@ class World:
         finally:
             await store.aclose()
 
+    async def until(self, holds: Callable[[], Awaitable[bool]]) -> None:
+        """Wait for a recorded try that makes `holds` true."""
+        async with asyncio.timeout(10):
+            while not await holds():
+                self.recorded.clear()
+                await self.recorded.wait()
+
+    async def all_ended(self, store: SqliteStore, *ids: str) -> list[Delivery]:
+        async def rows() -> list[Delivery]:
+            return [row for id in ids for row in await store.deliveries(id)]
+
+        async def holds() -> bool:
+            return all(row.ended for row in await rows())
+
+        await self.until(holds)
+        return await rows()
+
     @contextlib.asynccontextmanager
     async def sending(self, store: SqliteStore) -> AsyncIterator[Outbox]:
         sender = Sender(Guard(["127.0.0.1"], allow_http=True), (SECRET,), self.clock, timeout_seconds=5)
+        finish = store.finish_delivery
+
+        async def finish_and_tell(*args: Any, **kwargs: Any) -> bool:
+            done = await finish(*args, **kwargs)
+            self.recorded.set()
+            return done
+
+        store.finish_delivery = finish_and_tell  # type: ignore[method-assign]
         outbox = Outbox(store, sender, worker="w", clock=self.clock, draw=lambda: 0.5)
         task = asyncio.create_task(outbox.run())
         try:
@@ -77,14 +104,6 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-async def all_ended(store: SqliteStore, *ids: str) -> list[Delivery]:
-    async with asyncio.timeout(10):
-        while True:
-            rows = [row for id in ids for row in await store.deliveries(id)]
-            if all(row.ended for row in rows):
-                return rows
-
-
 async def test_a_hundred_predictions_arrive_each_once_with_their_own_id(world: World) -> None:
     async with receiving() as receiver, world.store() as store, world.sending(store) as outbox:
         ids = []
@@ -93,7 +112,7 @@ async def test_a_hundred_predictions_arrive_each_once_with_their_own_id(world: W
             ids.append(created.prediction.id)
             await store.apply(created.prediction.id, CancelRequested())
             outbox.wake()
-        rows = await all_ended(store, *ids)
+        rows = await world.all_ended(store, *ids)
     assert [row.ended for row in rows] == ["delivered"] * 100
     assert len({got.headers["webhook-id"] for got in receiver.received}) == len(receiver.received) == 100
     assert {got.body for got in receiver.received} == {row.body for row in rows}
@@ -106,12 +125,14 @@ async def test_receiver_that_comes_back_gets_the_same_bytes_under_the_same_id(wo
         id = created.prediction.id
         await store.apply(id, CancelRequested())
         outbox.wake()
-        async with asyncio.timeout(10):
-            while not (await store.deliveries(id))[0].tries:
-                pass
+
+        async def is_tried() -> bool:
+            return (await store.deliveries(id))[0].tries == 1
+
+        await world.until(is_tried)
         world.clock.seconds = 2
         outbox.wake()
-        (row,) = await all_ended(store, id)
+        (row,) = await world.all_ended(store, id)
     assert (row.ended, row.tries) == ("delivered", 2)
     assert len({(got.body, got.headers["webhook-id"]) for got in receiver.received}) == 1
     assert len(receiver.received) == 2
@@ -127,6 +148,6 @@ async def test_crash_between_send_and_record_repeats_the_end_and_drops_what_is_n
             claimed = await store.claim_deliveries("dead", limit=10, lease_seconds=60)
             assert len(claimed) == 2
         async with world.store() as store, world.sending(store):
-            rows = await all_ended(store, started.id, ended.prediction.id)
+            rows = await world.all_ended(store, started.id, ended.prediction.id)
     assert [(row.event, row.ended) for row in rows] == [("start", "exhausted"), ("completed", "delivered")]
     assert [got.headers["webhook-id"] for got in receiver.received] == [rows[1].id]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import msgspec
 import pytest
 
@@ -230,6 +232,21 @@ async def test_a_declared_length_over_the_limit_is_refused_before_a_byte_is_read
     await peer.run()
     assert peer.status == 413
     assert reads == []
+
+
+async def test_a_body_of_undeclared_length_is_cut_off_at_the_limit(world: World) -> None:
+    given = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal given
+        while given < 5_000_000:
+            given += 50_000
+            yield b" " * 50_000
+
+    reply = await world.alice.post("/v1/predictions", content=endless(), headers={"content-type": "application/json"})
+    assert reply.status_code == 413
+    assert given <= 300_000  # the limit is 200,000
+    assert reply.headers["connection"] == "close"
 
 
 async def test_a_peer_that_leaves_in_the_middle_of_its_body_gets_nothing_and_breaks_nothing(world: World) -> None:

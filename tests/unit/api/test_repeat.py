@@ -20,8 +20,13 @@ def poster(world: World, token: str = ALICE.text, body: bytes = BODY, **headers:
 
 
 async def test_equal_posts_over_sound_connections_are_separate_predictions(world: World) -> None:
-    peers = [poster(world) for _ in range(6)]
-    await asyncio.gather(*(peer.run() for peer in peers))
+    world.engine.held = asyncio.Event()
+    peers = [poster(world, **({"x_stainless_retry_count": "0"} if number % 2 else {})) for number in range(6)]
+    tasks = [asyncio.create_task(peer.run()) for peer in peers]
+    for _ in range(10):  # all six are under way at once
+        await asyncio.sleep(0)
+    world.engine.held.set()
+    await asyncio.gather(*tasks)
     later = poster(world)
     await later.run()
     assert len({peer.json["id"] for peer in (*peers, later)}) == len(world.store.predictions) == 7
@@ -187,6 +192,14 @@ async def test_after_a_crash_the_last_minute_counts_as_unanswered(world: World, 
     old = poster(restarted)
     await old.run()
     assert old.json["id"] != lost.json["id"]
+
+
+async def test_after_a_crash_more_than_a_page_is_recalled(world: World) -> None:
+    for number in range(130):
+        await poster(world, body=BODY + b" " * number).run()
+    repeats = Repeats()
+    at, now = world.clock.now(), world.clock.monotonic()
+    assert await recall(repeats, world.store, owners=["alice", "bob"], at=at, now=now) == 130  # type: ignore[arg-type]
 
 
 async def test_what_is_remembered_is_bounded() -> None:

@@ -36,6 +36,8 @@ class FakeStore:
         self.rows: dict[str, Delivery] = {}
         self.is_out = False
         self.changed = asyncio.Event()
+        self.refusals = 0
+        self.refused = asyncio.Event()
 
     def put(self, number: int, url: str, **fields: Any) -> str:
         given = {
@@ -56,6 +58,8 @@ class FakeStore:
 
     def _check(self) -> None:
         if self.is_out:
+            self.refusals += 1
+            self.refused.set()
             raise StoreUnavailable("out")
 
     async def claim_deliveries(

@@ -81,6 +81,14 @@ def test_a_hostile_picture_is_refused_in_one_line(name: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+def test_a_picture_over_the_cap_is_refused_without_decoding_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(Image.new("RGB", (100, 101)))
+    assert decode_image(content, max_pixels=10_100).size == (100, 101)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("it was decoded"))
+    with pytest.raises(MediaRefused, match="has 100 x 101 pixels, over the 10099"):
+        decode_image(content, max_pixels=10_099)
+
+
 def test_only_the_first_frame_of_an_animation_is_decoded() -> None:
     frames = [Image.new("RGB", (10, 10), colour) for colour in ("red", "green")]
     content = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)

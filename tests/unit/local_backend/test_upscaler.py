@@ -142,6 +142,15 @@ def test_a_side_too_long_for_the_format_is_refused(upscaler: ImageToImage) -> No
         upscaler.prepare({"image": wide, "scale": 2, "format": "webp"})
 
 
+async def test_a_result_too_large_to_carry_says_what_to_do(
+    upscaler: ImageToImage, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local_backend.kinds.image_to_image.MAX_RESULT_BYTES", 1_000)
+    (job,) = run_here(upscaler, {"image": data_uri(encoded(picture(30, 30)))})
+    assert job.status == "failed"
+    assert "ask for jpeg or webp" in str(job.error)
+
+
 async def test_a_float_graph_in_the_other_layout_works_too(tmp_path: Path, run_here: RunHere) -> None:
     from onnx import TensorProto, helper
 

@@ -17,6 +17,7 @@ import pytest
 
 from gateway.contract.errors import AddressForbidden
 from gateway.net.target import Guard, SystemResolver
+from gateway.net.transport import GuardedBackend, GuardedTransport, guarded_client
 from tests.unit.net.canary import Canary, listening
 from tests.unit.net.corpus import corpus
 
@@ -53,7 +54,7 @@ async def test_no_url_of_the_hostile_corpus_reaches_loopback(canary: Canary) -> 
     assert len(set(urls)) >= 250
     guard = Guard(allow_http=True, resolve=names_as_system)
     reached, forbidden = [], 0
-    async with guard.client(timeout=2) as client:
+    async with guarded_client(guard, timeout=2) as client:
         for url in urls:
             try:
                 await client.get(url)
@@ -104,7 +105,7 @@ def test_create_time_check_lets_good_urls_pass(url: str) -> None:
 async def test_own_host_is_refused_even_when_allowed(canary: Canary) -> None:
     own = f"127.0.0.1:{canary.port}"
     guard = Guard(["127.0.0.1", "us.example"], allow_http=True, own_hosts=[own], resolve=resolving(["127.0.0.1"]))
-    async with guard.client() as client:
+    async with guarded_client(guard) as client:
         for host in ("127.0.0.1", "us.example"):
             with pytest.raises(AddressForbidden, match="itself"):
                 await client.get(f"http://{host}:{canary.port}/")
@@ -117,7 +118,7 @@ async def test_rebinding_gets_one_lookup_per_connection_and_no_hit(canary: Canar
     url = f"http://rebound.example:{canary.port}/"
     guard.check_url(url)
     assert await guard.addresses("rebound.example", canary.port) == ["93.184.216.34"]
-    async with guard.client() as client:
+    async with guarded_client(guard) as client:
         with pytest.raises(AddressForbidden):
             await client.get(url)
     assert resolve.calls == ["rebound.example"] * 2
@@ -147,8 +148,9 @@ async def test_the_answer_that_passed_is_dialled_literally_and_in_order() -> Non
                 raise httpcore.ConnectError("refused")
             return Stream([b"HTTP/1.1 204 No Content\r\n\r\n"])
 
-    transport = Guard(allow_http=True, resolve=resolving(["93.184.216.34", "2606:4700::1111"])).transport()
-    transport._pool._network_backend._dial = Dial([])  # type: ignore[attr-defined]
+    transport = GuardedTransport(
+        Guard(allow_http=True, resolve=resolving(["93.184.216.34", "2606:4700::1111"])), dial=Dial([])
+    )
     async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
         answer = await client.get("http://public.example/")
     assert answer.status_code == 204
@@ -164,8 +166,7 @@ async def test_a_peer_other_than_the_dialled_address_is_hung_up_on() -> None:
         async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
             return Stream([b"HTTP/1.1 204 No Content\r\n\r\n"])
 
-    transport = Guard(allow_http=True, resolve=resolving(["93.184.216.34"])).transport()
-    transport._pool._network_backend._dial = Dial([])  # type: ignore[attr-defined]
+    transport = GuardedTransport(Guard(allow_http=True, resolve=resolving(["93.184.216.34"])), dial=Dial([]))
     async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
         with pytest.raises(AddressForbidden, match="not dialled"):
             await client.get("http://public.example/")
@@ -177,7 +178,7 @@ async def test_redirect_to_loopback_is_not_followed(canary: Canary) -> None:
             f"HTTP/1.1 307 Moved\r\nlocation: http://127.0.0.1:{canary.port}/\r\ncontent-length: 0\r\n\r\n".encode()
         )
         guard = Guard([f"127.0.0.1:{door.port}"], allow_http=True)
-        async with guard.client() as client:
+        async with guarded_client(guard) as client:
             answer = await client.get(f"http://127.0.0.1:{door.port}/")
     assert (answer.status_code, door.connections, canary.connections) == (307, 1, 0)
 
@@ -188,14 +189,14 @@ async def test_redirect_to_loopback_is_not_followed(canary: Canary) -> None:
 )
 async def test_public_like_names_pass_when_they_lead_to_a_permitted_address(name: str, canary: Canary) -> None:
     guard = Guard(["127.0.0.1"], allow_http=True, resolve=resolving(["127.0.0.1"]))
-    async with guard.client() as client:
+    async with guarded_client(guard) as client:
         assert (await client.get(f"http://{name}:{canary.port}/x?y=z")).text == "ok"
     assert canary.requests[0].startswith(b"GET /x?y=z HTTP/1.1\r\nHost: " + name.encode())
 
 
 async def test_private_receiver_allowed_by_name_is_reached_and_others_there_are_not(canary: Canary) -> None:
     guard = Guard([f"hooks.internal:{canary.port}"], allow_http=True, resolve=resolving(["127.0.0.1"]))
-    async with guard.client() as client:
+    async with guarded_client(guard) as client:
         assert (await client.get(f"http://hooks.internal:{canary.port}/")).text == "ok"
         for url in (f"http://other.internal:{canary.port}/", f"http://127.0.0.1:{canary.port}/"):
             with pytest.raises(AddressForbidden):
@@ -218,7 +219,7 @@ async def test_a_name_that_cannot_be_resolved_is_a_connect_error(error: Exceptio
     async def resolve(host: str, port: int) -> list[str]:
         raise error
 
-    async with Guard(resolve=resolve).client() as client:
+    async with guarded_client(Guard(resolve=resolve)) as client:
         with pytest.raises(httpx.ConnectError, match="cannot be resolved"):
             await client.get("https://nowhere.example/")
 
@@ -228,7 +229,7 @@ async def test_a_silent_name_server_is_a_connect_timeout() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with Guard(resolve=resolve, dns_seconds=0.01).client() as client:
+    async with guarded_client(Guard(resolve=resolve, dns_seconds=0.01)) as client:
         with pytest.raises(httpx.ConnectTimeout, match="not resolved"):
             await client.get("https://slow.example/")
 
@@ -241,16 +242,14 @@ async def test_proxies_of_the_environment_are_not_used(canary: Canary, monkeypat
     async with listening() as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
-        async with Guard([f"127.0.0.1:{canary.port}"], allow_http=True).client() as client:
+        async with guarded_client(Guard([f"127.0.0.1:{canary.port}"], allow_http=True)) as client:
             assert (await client.get(f"http://127.0.0.1:{canary.port}/")).text == "ok"
         assert (canary.connections, proxy.connections) == (1, 0)
 
 
 async def test_unix_sockets_are_refused() -> None:
-    transport = Guard().transport()
     with pytest.raises(AddressForbidden):
-        await transport._pool._network_backend.connect_unix_socket("/run/x.sock")  # type: ignore[attr-defined]
-    await transport.aclose()
+        await GuardedBackend(Guard(), httpcore.AnyIOBackend()).connect_unix_socket("/run/x.sock")
 
 
 @pytest.fixture
@@ -274,7 +273,7 @@ async def test_tls_is_verified_by_name_although_an_address_is_dialled(certificat
     trust = ssl.create_default_context(cafile=str(cert))
     async with listening(tls=server) as secure:
         guard = Guard(["127.0.0.1"], resolve=resolving(["127.0.0.1"]))
-        async with guard.client(verify=trust) as client:
+        async with guarded_client(guard, verify=trust) as client:
             assert (await client.get(f"https://hooks.example:{secure.port}/")).text == "ok"
             with pytest.raises(httpx.ConnectError, match="ertificate"):
                 await client.get(f"https://other.example:{secure.port}/")

@@ -20,7 +20,7 @@ def home(base: str = "https://api.example.com/v1/") -> Home:
         ("@evil.test/jobs", "https://api.example.com/v1/@evil.test/jobs"),
         (".evil.test", "https://api.example.com/v1/.evil.test"),
         ("https://api.example.com/v2/jobs", "https://api.example.com/v2/jobs"),
-        ("HTTPS://API.example.com:443/v2/jobs", "https://api.example.com/v2/jobs"),
+        ("https://API.example.com:443/v2/jobs", "https://api.example.com/v2/jobs"),
     ],
 )
 def test_the_token_goes_to_the_own_origin(url: str, full: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import resource
 import sqlite3
 import threading
@@ -105,7 +104,7 @@ async def test_when_a_transaction_fails_nobody_in_it_is_told_that_it_was_done(
     assert all("disk I/O error" in str(result) for result in failed)
     assert len(faults.connections) == writers + 1  # the old connection is not trusted any more
     with pytest.raises(sqlite3.ProgrammingError):
-        faults.connections[0].execute("SELECT 1")
+        store._database.writer.execute("SELECT 1")
     for prediction, result in zip(new, results, strict=False):
         kept = await store.get(prediction.id)
         assert kept == (None if isinstance(result, StoreUnavailable) else prediction)
@@ -269,8 +268,8 @@ async def test_no_verb_walks_through_a_whole_table(open_sqlite: OpenSqlite, faul
     for sql in queries:
         plan = store._database.reader.execute("EXPLAIN QUERY PLAN " + sql, (None,) * sql.count("?"))
         steps = [row[3] for row in plan]
-        # A scan of an index finds its end at once (min) or is what was asked for; never one of a table.
-        assert not [
-            step for step in steps if re.fullmatch(r"SCAN (p|r|d|a|i|l|w|[a-z]+)", step) and "holder" not in step
-        ], sql
-        assert not [step for step in steps if "ORDER BY" in step], sql
+        # Steps in an index are fine, and so is sorting the few that are due at the same microsecond. `holder` is the
+        # query's own, one row for each worker.
+        scanned = [step.removeprefix("SCAN ") for step in steps if step.startswith("SCAN ")]
+        assert not [step for step in scanned if step != "holder" and "INDEX" not in step], sql
+        assert "USE TEMP B-TREE FOR ORDER BY" not in steps, sql

@@ -196,6 +196,7 @@ def test_what_ops_must_hear_of_is_said_and_routine_is_not() -> None:
     wire = Wire("text", Redaction())
     observer = LogObserver()
     observer.callback_received("replicate", "applied")
+    observer.callback_received("", "unknown")
     observer.delivery_tried("completed", "delivered", 0.1)
     assert wire.text == ""
     observer.callback_received("replicate", "forged")
