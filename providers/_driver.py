@@ -7,7 +7,9 @@ Repeats nothing and decides nothing: a failed submit is NotSent or OutcomeUnknow
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
@@ -49,6 +51,8 @@ NOT_SENT = (
     httpx.InvalidURL,
 )
 
+_BREAK = re.compile(r"[\r\n\0]")
+_read_url = functools.lru_cache(maxsize=1_024)(httpx.URL)  # a third of the cost of a request
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _Failure = type[ProviderFailure]
@@ -208,8 +212,7 @@ class HttpDriver:
     async def _read(self, response: httpx.Response, failure: _Failure) -> HttpResponse:
         async with aclosing(self._chunks(response, failure)) as chunks:
             body = b"".join([chunk async for chunk in chunks])
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return HttpResponse(status=response.status_code, headers=headers, body=body)
+        return HttpResponse(status=response.status_code, headers=_headers(response), body=body)
 
     async def _chunks(self, response: httpx.Response, failure: _Failure) -> AsyncGenerator[bytes, None]:
         """The body decoded, piece by piece, never more than the limit. All its trouble comes out as `failure`."""
@@ -235,7 +238,7 @@ class HttpDriver:
             if target.is_ours and self._authorization:
                 headers["authorization"] = self._authorization
             _check_headers(headers)
-            return _compose(request, target.url, headers)
+            return _compose(request, _read_url(target.url), headers)
         except UrlRefused as error:
             raise failure(f"its adapter asked for {error}") from None
         except Exception as error:
@@ -290,12 +293,11 @@ def _authorization(provider: str, scheme: str, token: str) -> str:
 
 
 def _check_headers(headers: dict[str, str]) -> None:
-    for name, value in headers.items():
-        if any(character in "\r\n\0" for character in name + value):
-            raise ValueError(f"a line break in header {name[:40]!r}")
+    if _BREAK.search("".join((*headers, *headers.values()))):
+        raise ValueError("a line break in a header")
 
 
-def _compose(request: HttpRequest, url: str, headers: dict[str, str]) -> httpx.Request:
+def _compose(request: HttpRequest, url: httpx.URL, headers: dict[str, str]) -> httpx.Request:
     if request.form or request.files:
         texts = [(name, (None, value.encode(), "text/plain; charset=utf-8")) for name, value in request.form]
         files = [(field, (filename, content, kind)) for field, filename, kind, content in request.files]
@@ -306,6 +308,14 @@ def _compose(request: HttpRequest, url: str, headers: dict[str, str]) -> httpx.R
         headers.setdefault("content-type", "application/json")
         return httpx.Request(request.method, url, headers=headers, content=msgspec.json.encode(request.json))
     return httpx.Request(request.method, url, headers=headers, content=request.content)
+
+
+def _headers(response: httpx.Response) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in response.headers.raw:  # httpx would guess their encoding anew for each
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 def _is_event_stream(response: httpx.Response) -> bool:

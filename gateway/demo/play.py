@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import sys
 import tempfile
@@ -166,7 +167,7 @@ def _conclude(board: Board, stage: Stage) -> None:
 async def _stay(stage: Stage, picture: str, folder: Path) -> None:
     """`--keep`: everything goes on until it is interrupted; the providers are dead, the local backend serves."""
     body = folder / "body.json"
-    body.write_text('{"version": "%s", "input": {"scale": 4, "image": "%s"}}' % (MODEL, picture))
+    body.write_text(json.dumps({"version": MODEL, "input": {"scale": 4, "image": picture}}))
     sys.stdout.write(
         "\nStill running; Ctrl-C ends it. Try:\n"
         f"curl -s {stage.url}/v1/predictions -H 'Authorization: Bearer {stage.key}' -H 'Prefer: wait' "

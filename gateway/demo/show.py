@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -86,7 +87,7 @@ class Board:
                 row.seconds.append(attempt.get("seconds", seconds))
             amount = attempt.get("cost", {}).get("amount")
             row.nanos += parse_dollars(amount) if amount else 0
-        for failed, then in zip(attempts, attempts[1:], strict=False):
+        for failed, then in pairwise(attempts):
             why = failed.get("code") or failed["status"]
             self.say(f"{prediction['id'][:8]}: {failed['provider']} {why} → {then['provider']}", "yellow")
 

@@ -158,10 +158,10 @@ class Receiver:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ValueError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-                headers = dict(line.lower().split(": ", 1) if ": " in line else (line, "") for line in head[1:] if line)
-                raw = {line.split(":", 1)[0].lower(): line.split(":", 1)[1].strip() for line in head[1:] if ":" in line}
+                fields = (line.partition(":") for line in head[1:] if line)
+                headers = {name.lower(): value.strip() for name, _, value in fields}
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
-                status = "204 No Content" if self._take(raw, body) else "401 Unauthorized"
+                status = "204 No Content" if self._take(headers, body) else "401 Unauthorized"
                 writer.write(f"HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n".encode())
                 await writer.drain()
         writer.close()
