@@ -218,6 +218,7 @@ class LocalBackend:
             stderr=asyncio.subprocess.PIPE,
             cwd=work,
             env=environment,
+            start_new_session=True,  # a terminal's Ctrl-C is for us: what is still running shall end well
         )
 
     async def _await_ready(self, stdout: asyncio.StreamReader) -> bool:

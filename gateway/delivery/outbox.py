@@ -24,8 +24,8 @@ MAX_WAITING = 16  # of one lane; beyond it the host is left in the store
 IDLE_SECONDS = 5.0
 BUSY_SECONDS = 0.5  # when something is due and may not be claimed yet
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-LEASE_SECONDS = 60.0
-EXCHANGE_SECONDS = 20.0  # more than one try takes: with less left of a claim nothing is begun
+TRIES_PER_LEASE = 4  # a claim lasts as long as so many tries that time out
+MARGIN_SECONDS = 5.0
 
 _log = logging.getLogger("turnout.delivery")
 
@@ -36,7 +36,8 @@ class Sends(Protocol):
 
 class Outbox:
     """
-    `run()` until `drain()`. `draw` gives numbers from [0, 1); `worker` names this process in the store.
+    `run()` until `drain()`. `draw` gives numbers from [0, 1); `worker` names this process in the store;
+    `timeout_seconds` is the sender's.
 
     A crash between "sent" and "recorded" sends the same bytes with the same id once more: at least once, never unseen.
     """
@@ -51,6 +52,7 @@ class Outbox:
         draw: Callable[[], float],
         observer: Observer | None = None,
         schedule_seconds: Sequence[float] = SCHEDULE_SECONDS,
+        timeout_seconds: float = 15.0,
     ) -> None:
         self._store = store
         self._sender = sender
@@ -59,6 +61,8 @@ class Outbox:
         self._draw = draw
         self._observer = observer or Observer()
         self._schedule_seconds = schedule_seconds
+        self._lease_seconds = TRIES_PER_LEASE * max(timeout_seconds, MARGIN_SECONDS)
+        self._exchange_seconds = timeout_seconds + MARGIN_SECONDS  # with less left of a claim nothing is begun
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._suspects = 0  # tasks of suspect lanes
@@ -107,7 +111,7 @@ class Outbox:
         claimed: list[Delivery] = []
         if limit > 0:
             claimed = await self._store.claim_deliveries(
-                self._worker, limit=limit, lease_seconds=LEASE_SECONDS, exclude_hosts=full
+                self._worker, limit=limit, lease_seconds=self._lease_seconds, exclude_hosts=full
             )
         if self._is_draining:
             return 0.0
@@ -127,7 +131,7 @@ class Outbox:
             if lane is None:
                 lane = self._lanes[key] = Lane(*key)
             lane.used_at = now
-            lane.waiting.append(Claim(delivery, now + LEASE_SECONDS))
+            lane.waiting.append(Claim(delivery, now + self._lease_seconds))
         self._pump()
 
     def _pump(self) -> None:
@@ -148,7 +152,7 @@ class Outbox:
         claim = lane.next()
         if claim is None:
             return False
-        if claim.until - now < EXCHANGE_SECONDS:
+        if claim.until - now < self._exchange_seconds:
             # Somebody else may have it soon; so we let go, and it comes back.
             lane.sending.discard(claim.delivery.prediction)
             return True

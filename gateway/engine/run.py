@@ -253,11 +253,10 @@ class Run:
     async def _until_answered(self, submit: asyncio.Task[Fact], attempt: Attempt, link: Link) -> bool:
         """True: it was broken off because nobody waits for it and its provider stops when the line is cut."""
         breakable = link.capabilities.cancel is Cancel.DISCONNECT
+        submit.add_done_callback(lambda _: self._woken.set())
         while not submit.done():
             self._woken.clear()
-            woken = asyncio.create_task(self._woken.wait())
-            await asyncio.wait({submit, woken}, return_when=asyncio.FIRST_COMPLETED)
-            woken.cancel()
+            await self._woken.wait()
             unwanted = self.prediction.is_terminal or self.prediction.cancel_requested_at is not None
             if unwanted and breakable and not submit.done():
                 submit.cancel()

@@ -21,6 +21,13 @@ DIAL_SECONDS = 10.0
 KEEP_SECONDS = 15.0
 MAX_IDLE = 64
 
+_HTTPCORE_ERRORS = (
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+)
+
 
 def guarded_client(
     guard: Guard, *, verify: ssl.SSLContext | None = None, timeout: httpx.Timeout | float = 10.0
@@ -208,7 +215,7 @@ def _as_httpx() -> Iterator[None]:
         yield
     except httpcore.ConnectionNotAvailable as error:
         raise httpx.ReadError("the connection was closed") from error
-    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
+    except _HTTPCORE_ERRORS as error:
         raise _mapped(type(error))(str(error)) from error
 
 

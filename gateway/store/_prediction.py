@@ -160,12 +160,11 @@ class Predictions:
             change.prediction,
             reduction.is_open,
             0 if reduction.due_at is None else to_micros(reduction.due_at),
-            # One that nobody had anything to do for is free again.
-            row.worker if row.is_open or not reduction.is_open else None,
+            row.worker,
             row.request_bytes,
             len(state),
         )
-        if (after.is_open, after.due_at, after.worker) == (row.is_open, row.due_at, row.worker):
+        if (after.is_open, after.due_at) == (row.is_open, row.due_at):
             # SQLite rewrites the indexes of every column that is named.
             db.execute(
                 "UPDATE prediction SET status = ?, state = ? WHERE number = ?",
@@ -173,8 +172,8 @@ class Predictions:
             )
         else:
             db.execute(
-                "UPDATE prediction SET status = ?, state = ?, is_open = ?, due_at = ?, worker = ? WHERE number = ?",
-                (change.prediction.status, state, after.is_open, after.due_at, after.worker, row.number),
+                "UPDATE prediction SET status = ?, state = ?, is_open = ?, due_at = ? WHERE number = ?",
+                (change.prediction.status, state, after.is_open, after.due_at, row.number),
             )
         change.write(row.number, known_attempts=len(before.attempts), snapshot=self._snapshot)
         self.cache.put(after)

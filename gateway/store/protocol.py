@@ -140,7 +140,8 @@ class Store(Protocol):
         """
         Accept a prediction. Durable when this returns. With `worker` it is created as held by that worker.
 
-        An idempotency key is scoped to the owner and kept 24 h.
+        An idempotency key is scoped to the owner and kept 24 h. The same prediction once more (a repeat after a commit
+        nobody heard of) is SAME; an id that another prediction has is a ValueError.
         """
         ...
 
@@ -164,7 +165,12 @@ class Store(Protocol):
         limit: int = 100,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
-    ) -> Page: ...
+    ) -> Page:
+        """
+        Newest first, by `created_at` and id. `created_after` is inclusive, `created_before` exclusive; whoever goes on
+        by a position gives the same bounds again. Raises NotFound for a position that is none of ours.
+        """
+        ...
 
     async def find_attempt(self, token_hash: str) -> tuple[str, int] | None:
         """(prediction id, attempt number) of a callback token."""
@@ -187,7 +193,11 @@ class Store(Protocol):
         ...
 
     async def claim_due(self, worker: str, *, limit: int) -> list[Prediction]:
-        """Take open predictions that are due and held by no living worker; they are held by `worker` now."""
+        """
+        Take open predictions that are due and held by no living worker; they are held by `worker` now.
+
+        Whoever asks is alive: what `worker` holds already is not handed to it again.
+        """
         ...
 
     async def release(self, worker: str, ids: Sequence[str] | None = None) -> None:
@@ -199,7 +209,11 @@ class Store(Protocol):
     async def claim_deliveries(
         self, worker: str, *, limit: int, lease_seconds: float, exclude_hosts: frozenset[str] = frozenset()
     ) -> list[Delivery]:
-        """Take deliveries that are due, oldest first; each comes with a fence, and comes back after the lease."""
+        """
+        Take deliveries that are due, oldest first; each comes with a fence, and comes back after the lease.
+
+        `exclude_hosts` are compared with the URL's host in lower case, without port (`urlsplit(url).hostname`).
+        """
         ...
 
     async def finish_delivery(
@@ -212,7 +226,11 @@ class Store(Protocol):
         status: int | None = None,
         error: str | None = None,
     ) -> bool:
-        """Record one try. `ended=None` means try again at `due_at`. False: the fence was stale, nothing was written."""
+        """
+        Record one try. `ended=None` means try again at `due_at`. False: the fence was stale, nothing was written.
+
+        A fence is good for one record. A delivery that was superseded meanwhile stays so, unless it is `ended` now.
+        """
         ...
 
     async def deliveries(self, id: str) -> list[Delivery]:

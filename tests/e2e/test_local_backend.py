@@ -141,6 +141,11 @@ async def test_a_child_that_is_killed_comes_back_at_the_same_address(listen: str
         await _upscales(fresh)
 
 
+async def test_a_terminals_interrupt_does_not_reach_the_child(start: Start) -> None:
+    backend, _, _ = await start()
+    assert os.getpgid(backend.pid) == backend.pid != os.getpgid(0)
+
+
 async def test_a_killed_child_costs_the_request_that_was_running_and_no_more(tmp_path: Path, start: Start) -> None:
     folder = package(tmp_path / "count", COUNT, {"model.onnx": counting()})
     backend, listener, client = await start(packages=[folder])
