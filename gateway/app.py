@@ -59,6 +59,7 @@ from providers._driver import HttpDriver
 log = logging.getLogger("turnout")
 
 _SWEEP_SECONDS = 600.0
+_LOCAL_ANSWER_BYTES = 140_000_000  # a picture of 100 MB as base64
 
 
 def serve(loaded: Loaded, *, host: str | None = None, port: int | None = None) -> int:
@@ -314,7 +315,7 @@ async def _start_local(
 
 def _local_link(local: LocalBackend, adapter: Adapter, clock: SystemClock, stack: contextlib.AsyncExitStack) -> Link:
     base_url = f"{local.address}:/v1" if local.address.startswith("unix:") else f"{local.address}/v1"
-    driver = HttpDriver(LOCAL, adapter, base_url=base_url, clock=clock)
+    driver = HttpDriver(LOCAL, adapter, base_url=base_url, max_answer_bytes=_LOCAL_ANSWER_BYTES, clock=clock)
     stack.push_async_callback(driver.aclose)
     return Link(driver, reaches_us=False, callbacks=False, trusted_hosts=driver.trusted_hosts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from decimal import Decimal, InvalidOperation
 
 import msgspec
@@ -64,22 +65,23 @@ class Price(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
     @property
     def is_known(self) -> bool:
-        return any(getattr(self, part) is not None for part in PRICED_UNITS)
+        return bool(self.parts)
+
+    @property
+    def parts(self) -> tuple[tuple[str, int], ...]:
+        """(unit, nano-dollars for one of it), as `Units` calls the units."""
+        return _parts(self)
 
     def of(self, units: Units) -> int | None:
-        """Nano-dollars for `units`, rounded half up; None if the price or a unit it needs is unknown, or past reckoning."""
+        """Nano-dollars for `units`, rounded half up; None if the price or a unit it needs is unknown or absurd."""
+        parts = _parts(self)
         total = 0.0
-        known = False
-        for part, unit in PRICED_UNITS.items():
-            rate = getattr(self, part)
-            if rate is None:
-                continue
+        for unit, rate in parts:
             amount = getattr(units, unit)
             if amount is None:
                 return None
             total += rate * amount
-            known = True
-        return int(total + 0.5) if known and total < MAX_NANOS else None
+        return int(total + 0.5) if parts and total < MAX_NANOS else None
 
 
 PRICED_UNITS: dict[str, str] = {
@@ -94,6 +96,13 @@ PRICED_UNITS: dict[str, str] = {
     "per_output_token": "output_tokens",
     "per_step": "steps",
 }
+
+
+@functools.lru_cache(maxsize=4096)
+def _parts(price: Price) -> tuple[tuple[str, int], ...]:
+    """Kept, since every plan reckons with every price, and most have one part of ten."""
+    rates = ((unit, getattr(price, part)) for part, unit in PRICED_UNITS.items())
+    return tuple((unit, rate) for unit, rate in rates if rate is not None)
 
 
 def parse_dollars(text: str) -> int:

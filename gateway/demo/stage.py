@@ -15,11 +15,13 @@ from pathlib import Path
 import httpx
 
 from gateway.contract.errors import CallbackForged, TurnoutError
+from gateway.simulator import SECRET
 from providers._signature import verify
 
 HOST = "127.0.0.1"
 MODEL = "turnout/upscaler"
 STAGE_SECONDS = 30.0
+SECRET_NAME = "TURNOUT_DEMO_CALLBACK_SECRET"  # noqa: S105 - the name of a variable
 
 
 class DemoFailed(TurnoutError):
@@ -74,6 +76,7 @@ def configuration(addresses: dict[str, str], receiver_port: int) -> str:
     ]
     parts += [
         f'[providers.{name}]\nadapter = "replicate"\nbase_url = "{address}"\n'
+        f'webhook_secret = "env:{SECRET_NAME}"\n'
         "options = { max_inline_bytes = 10000000, min_poll_seconds = 0.2 }\n"
         for name, address in addresses.items()
     ]
@@ -106,7 +109,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=sink,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, SECRET_NAME: SECRET},
             )
         return cls(process, path)
 

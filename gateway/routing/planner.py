@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from gateway.contract.errors import NotFound
 from gateway.contract.model import Model
-from gateway.contract.money import Price, Units
+from gateway.contract.money import Units
 from gateway.contract.prediction import Prediction, Request
 from gateway.contract.route import BreakerState, Candidate, Offer, Plan, Signals
 from gateway.routing.breaker import Breakers
@@ -26,6 +26,8 @@ from policies.reading import presets
 
 # What `explain` supposes: time enough.
 EXPLAIN_SECONDS = 3600.0
+# Units that are known without a look at the input.
+_WITHOUT_INPUT = frozenset({"predictions", "seconds"})
 
 
 class Planner:
@@ -124,7 +126,8 @@ class Planner:
 
     def _candidates(self, offers: Sequence[Offer], input: Mapping[str, Any]) -> list[Candidate]:
         # The input is looked at only if a price hangs on it: it may be long.
-        units = estimated_units(input) if any(_hangs_on_input(offer.price) for offer in offers) else Units()
+        hangs_on_input = any(unit not in _WITHOUT_INPUT for offer in offers for unit, _ in offer.price.parts)
+        units = estimated_units(input) if hangs_on_input else Units()
         return [self._candidate(offer, units) for offer in offers]
 
     def _candidate(self, offer: Offer, units: Units) -> Candidate:
@@ -147,10 +150,6 @@ class Planner:
         if state is BreakerState.CLOSED:
             return signals
         return replace(signals, breaker=state, breaker_until_seconds=until)
-
-
-def _hangs_on_input(price: Price) -> bool:
-    return price.is_known and price != Price(per_prediction=price.per_prediction, per_second=price.per_second)
 
 
 def _unknown(kind: str, name: str, known: Sequence[str]) -> str:

@@ -97,7 +97,21 @@ _json = st.recursive(
     max_leaves=10,
 )
 _names = st.sampled_from(
-    ["num_outputs", "width", "height", "size", "duration", "num_frames", "fps", "prompt", "messages", "max_tokens", "predict_time", "image_count", "input_token_count", "megapixels", "steps"]
+    [
+        *(
+            "num_outputs",
+            "width",
+            "height",
+            "size",
+            "duration",
+            "num_frames",
+            "fps",
+            "prompt",
+            "messages",
+            "max_tokens",
+        ),
+        *("predict_time", "image_count", "input_token_count", "megapixels", "steps"),
+    ]
 )
 
 
