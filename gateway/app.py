@@ -7,6 +7,7 @@ import base64
 import contextlib
 import ipaddress
 import logging
+import os
 import random
 import secrets
 import socket
@@ -53,6 +54,7 @@ from gateway.store.sqlite import SqliteStore
 from gateway.telemetry.logs import LogObserver, setup
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.redaction import Redaction
+from gateway.telemetry.tracing import tracing_from
 from local_backend.supervisor import LocalBackend
 from providers._driver import HttpDriver
 
@@ -118,10 +120,14 @@ async def running(
     catalog = surveyed.catalog
     drivers = _drivers(loaded, surveyed.adapters, clock)
     metrics = Metrics(version=__version__, offers=[offer.id for model in catalog.models() for offer in model.offers])
-    observer = Observers(*([metrics] if config.telemetry.metrics else []), LogObserver())
+    tracing = tracing_from(os.environ, version=__version__)
+    heard = (metrics if config.telemetry.metrics else None, tracing, LogObserver())
+    observer = Observers(*(one for one in heard if one is not None))
 
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(metrics.aclose)
+        if tracing is not None:
+            stack.push_async_callback(asyncio.to_thread, tracing.close)  # it waits for its exporters
         for driver in drivers.values():
             stack.push_async_callback(driver.aclose)
 
@@ -136,9 +142,8 @@ async def running(
         webhook_secret = await _webhook_secret(loaded, store)
         redaction.add(webhook_secret, base64.b64encode(secret).decode())
 
-        guard = Guard(
-            config.webhooks.allow, allow_http=config.webhooks.allow_http, own_hosts=(urlsplit(public_url).netloc,)
-        )
+        own_hosts = (urlsplit(public_url).netloc,)
+        guard = Guard(config.webhooks.allow, allow_http=config.webhooks.allow_http, own_hosts=own_hosts)
         artifacts = Artifacts(
             loaded.artifacts_path,
             public_url=public_url,
@@ -150,7 +155,7 @@ async def running(
             link_seconds=config.artifacts.link_seconds,
             file_seconds=config.artifacts.file_seconds,
         )
-        fetcher = Fetcher(Guard(config.artifacts.allow, allow_http=True), clock)
+        fetcher = Fetcher(Guard(config.artifacts.allow, allow_http=True, own_hosts=own_hosts), clock)
         stack.push_async_callback(fetcher.aclose)
 
         local = await _start_local(loaded, clock, observer, stack)
@@ -181,6 +186,7 @@ async def running(
             draw=draw,
             observer=observer,
             schedule_seconds=config.webhooks.schedule_seconds,
+            timeout_seconds=config.webhooks.timeout_seconds,
         )
         parts = Parts(
             planner=planner,

@@ -96,6 +96,7 @@ def read_request(exchange: Exchange, raw: bytes, *, fingerprint: str) -> Request
         is_pinned=is_pinned,
         input=input,
         secret=fitting.input.secret,
+        file_keys=fitting.input.files,
         webhook=webhook,
         webhook_events=events,
         policy=_policy(exchange),

@@ -51,6 +51,7 @@ class InputSchema:
         self.takes_anything = not properties or bool(schema.get("additionalProperties", False))
         self.names = frozenset(properties)
         self.secret = tuple(name for name, field in properties.items() if _is_secret(field))
+        self.files = tuple(name for name, field in properties.items() if _is_file(field)) if properties else None
         self._defaults = {name: field["default"] for name, field in properties.items() if "default" in field}
         self._check = compiler.compile({**schema, "additionalProperties": True}) if properties else _accept
 
@@ -98,6 +99,12 @@ def compile_schema(schema: dict[str, Any]) -> Check:
 
 def _accept(value: Any, path: str, errors: list[InvalidField]) -> None:
     pass
+
+
+def _is_file(field: dict[str, Any]) -> bool:
+    """A file, or a list of files."""
+    items = field.get("items")
+    return field.get("format") == "uri" or (isinstance(items, dict) and _is_file(items))
 
 
 def _is_secret(field: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.contract.errors import Failure
 from gateway.contract.money import UNKNOWN_COST, Cost
+from gateway.contract.route import Reason
 
 
 class AttemptStatus(enum.StrEnum):
@@ -74,6 +75,7 @@ class Attempt(msgspec.Struct, kw_only=True, frozen=True):
     begun_at: datetime
     deadline_at: datetime
     is_fallback: bool = False
+    reason: Reason | None = None  # why it was chosen, when it was
     status: AttemptStatus = AttemptStatus.INTENT
     handle: dict[str, str] | None = None
     unknown_at: datetime | None = None  # since when nobody knows what became of the submit

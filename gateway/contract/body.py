@@ -48,6 +48,7 @@ class AttemptBody(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True)
     code: str | msgspec.UnsetType = msgspec.UNSET  # of the failure, e.g. "rate_limited"
     message: str | msgspec.UnsetType = msgspec.UNSET
     fallback: bool = False
+    reason: str | msgspec.UnsetType = msgspec.UNSET  # why this candidate, at that moment
 
 
 class ReasonBody(msgspec.Struct, kw_only=True, frozen=True):
@@ -195,6 +196,8 @@ def _attempt_body(attempt: Attempt) -> AttemptBody:
     if attempt.ended_at is not None:
         body["ended_at"] = timestamp(attempt.ended_at)
         body["seconds"] = round((attempt.ended_at - attempt.begun_at).total_seconds(), 3)
+    if attempt.reason is not None:
+        body["reason"] = attempt.reason.text
     if attempt.failure is not None:
         body["code"] = attempt.failure.code
         body["message"] = attempt.failure.message

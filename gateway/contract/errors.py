@@ -21,6 +21,7 @@ Our exception hierarchy:
       · CallbackForged             a callback whose signature does not fit
       · ProviderFailure            one attempt failed; carries its verdict
           · NotSent                no byte left us                                     FAIL_OVER
+              · BreakerOpen, PoolExhausted, InputUnfit: our own side of it
           · Refused                the provider said no before anything ran
               · InputRefused       the input is bad, and would be bad elsewhere        FINAL
               · InputModerated     the input was refused by a content filter           FINAL

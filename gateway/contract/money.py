@@ -27,6 +27,7 @@ class Cost(msgspec.Struct, kw_only=True, frozen=True):
     basis: CostBasis
 
 
+NOTHING_SPENT = Cost(nanos=0, basis=CostBasis.COMPUTED)
 UNKNOWN_COST = Cost(nanos=None, basis=CostBasis.UNKNOWN)
 
 

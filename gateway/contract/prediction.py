@@ -49,6 +49,7 @@ class Request(msgspec.Struct, kw_only=True, frozen=True):
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     wants_deadline: bool = False  # the caller sent Cancel-After, and so knows `aborted`
     file_output: bool = False  # the model's Output schema speaks of files: strings there are collected
+    file_keys: tuple[str, ...] | None = None  # keys of `input` that are files by the schema; None: it does not say
     source: str = "api"
     fingerprint: str = ""  # of the POST that made it: by it a client's repeat after a broken connection is known
 
@@ -76,7 +77,7 @@ class Prediction(msgspec.Struct, kw_only=True, frozen=True):
     metrics: dict[str, Any] = msgspec.field(default_factory=dict)
     data_removed: bool = False
     cancel_requested_at: datetime | None = None
-    plan: Plan | None = None  # the newest plan; every candidate with its reasons
+    plan: Plan | None = None  # the first plan, or the one that found nobody left; every candidate with its reasons
     attempts: tuple[Attempt, ...] = ()
     winner: int | None = None  # number of the attempt whose success is the result
     shown: int | None = None  # number of the attempt whose unfinished output the caller has been shown

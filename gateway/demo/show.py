@@ -135,7 +135,7 @@ def tell(prediction: dict[str, Any], *, verified: list[str], picture: Path | Non
         plan.add_row(reason["provider"], "yes" if reason["kept"] else "no", f"{reason['code']}: {reason['text']}")
     console.print(plan)
     attempts = Table(title="the attempts", title_justify="left")
-    for name in ("#", "provider", "outcome", "seconds", "cost"):
+    for name in ("#", "provider", "why", "outcome", "seconds", "cost"):
         attempts.add_column(name)
     for attempt in routing.get("attempts", []):
         outcome = attempt["status"] + (f" ({attempt['code']}: {attempt['message']})" if "code" in attempt else "")
@@ -143,6 +143,7 @@ def tell(prediction: dict[str, Any], *, verified: list[str], picture: Path | Non
         attempts.add_row(
             str(attempt["number"]),
             attempt["provider"],
+            attempt.get("reason", ""),
             outcome,
             f"{attempt.get('seconds', 0):.2f}",
             f"{_dollars(cost)} ({cost['basis']})",

@@ -63,6 +63,7 @@ def new_attempt(
         deadline_at=deadline,
         is_fallback=choice.is_fallback,
         expected_nanos=choice.expected_nanos,
+        reason=choice.reasons[0] if choice.reasons else None,
     )
 
 
@@ -84,10 +85,11 @@ async def send(
     `on_fact` hears of progress where the provider streams.
     """
     input = await intake.fit(
-        offer.input.apply(prediction.request.input),
+        prediction.request.input,
         owner=prediction.owner,
         capabilities=link.capabilities,
         reaches_us=link.reaches_us,
+        file_keys=prediction.request.file_keys,
     )
     callback = None
     if link.callbacks:
@@ -97,7 +99,7 @@ async def send(
         attempt=attempt.number,
         name=offer.name,
         version=offer.remote_version,
-        input=input,
+        input=offer.input.apply(input),
         idempotency_id=derived_id(prediction.id, str(attempt.number)),
         callback_url=callback,
         deadline_seconds=max(0.1, (attempt.deadline_at - now).total_seconds()),

@@ -40,7 +40,7 @@ from gateway.contract.fact import (
     StreamEvent,
     SubmitFailed,
 )
-from gateway.contract.money import UNKNOWN_COST, Cost
+from gateway.contract.money import NOTHING_SPENT, UNKNOWN_COST, Cost
 from gateway.contract.prediction import Prediction, Status, WebhookEvent
 from gateway.store.protocol import Reduction
 
@@ -92,7 +92,7 @@ def _begun(prediction: Prediction, happening: Begun, now: datetime) -> Change:
         or now >= prediction.deadline_at
     ):
         return prediction, ()
-    changed = replace(prediction, attempts=(*prediction.attempts, attempt), plan=happening.plan or prediction.plan)
+    changed = replace(prediction, attempts=(*prediction.attempts, attempt), plan=prediction.plan or happening.plan)
     return changed, (_ledger(attempt, "reserved", attempt.expected_nanos, "expected"),)
 
 
@@ -149,7 +149,9 @@ def _submit_failed(prediction: Prediction, happening: SubmitFailed, now: datetim
     if happening.failure.maybe_running:
         unknown = replace(attempt, status=AttemptStatus.UNKNOWN, unknown_at=now, failure=happening.failure)
         return _with(prediction, unknown), (_ledger(unknown, "maybe", unknown.expected_nanos, "expected"),)
-    rejected = replace(attempt, status=AttemptStatus.REJECTED, failure=happening.failure, ended_at=now)
+    rejected = replace(
+        attempt, status=AttemptStatus.REJECTED, failure=happening.failure, ended_at=now, cost=NOTHING_SPENT
+    )
     return _with(prediction, rejected), (_ledger(rejected, "released", 0, "refused"),)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from gateway.contract.attempt import Attempt
@@ -23,9 +24,18 @@ class Collector(Protocol):
 
 class Intake(Protocol):
     async def fit(
-        self, input: dict[str, Any], *, owner: str, capabilities: Capabilities, reaches_us: bool
+        self,
+        input: dict[str, Any],
+        *,
+        owner: str,
+        capabilities: Capabilities,
+        reaches_us: bool,
+        file_keys: Collection[str] | None = None,
     ) -> dict[str, Any]:
-        """Bring the files in `input` into a form the provider takes. Raises InputRefused."""
+        """Bring the files in `input` (under `file_keys`, if they are known) into a form the provider takes.
+
+        Raises InputRefused, InputUnfit.
+        """
         ...
 
 
