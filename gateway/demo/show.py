@@ -53,6 +53,7 @@ class Board:
         if self.console.is_terminal:
             self._live.stop()
         elif error is None:
+            self.console.print(self._title(), style="bold")
             self.console.print(self._table())
 
     def print(self, markup: str) -> None:
@@ -92,14 +93,13 @@ class Board:
             self.say(f"{prediction['id'][:8]}: {failed['provider']} {why} → {then['provider']}", "yellow")
 
     def _render(self) -> RenderableType:
-        return Group(self._table(), *self._said)
+        return Group(Text(self._title(), style="bold"), self._table(), *self._said)
+
+    def _title(self) -> str:
+        return f"{self._what} · policy {self.act or '-'} · {self.ended} of {self.posted} ended"
 
     def _table(self) -> Table:
-        table = Table(
-            title=f"{self._what} · policy {self.act or '-'} · {self.ended}/{self.posted} ended",
-            title_justify="left",
-            title_style="bold",
-        )
+        table = Table()
         table.add_column("provider")
         table.add_column("state")
         for name in ("share", "p50", "success", "spend"):
