@@ -62,7 +62,7 @@ class Feedback:
             attempt.offer,
             queue_seconds=_between(attempt.begun_at, attempt.running_at),
             run_seconds=_run_seconds(attempt),
-            total_seconds=_between(attempt.begun_at, attempt.ended_at) or 0.0,
+            total_seconds=_between(attempt.begun_at, attempt.ended_at),
             blame=blame,
             retry_after_seconds=attempt.failure.retry_after_seconds if attempt.failure else None,
         )
