@@ -10,9 +10,10 @@ import logging
 import os
 import random
 import secrets
+import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from types import FrameType
 from urllib.parse import urlsplit
 
@@ -420,6 +421,19 @@ class _Server(uvicorn.Server):
         )
         super().__init__(config)
         self._gateway = gateway
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Uvicorn's own raises the signal again when it has closed, which would end us before we have drained."""
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for number in signals:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)  # a second one means: now
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._gateway.engine.begin_drain()

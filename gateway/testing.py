@@ -14,7 +14,7 @@ import selectors
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import msgspec
 
@@ -24,6 +24,7 @@ from gateway.contract.money import Cost
 from gateway.contract.provider import Call, Callback, Callbacks, Cancel, Cancellation, Capabilities
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 # -- time -------------------------------------------------------------------------------------------------------------
 
@@ -80,7 +81,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         finally:
             self._busy_outside -= 1
 
-    def run_in_executor(self, executor: Executor | None, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
         future = super().run_in_executor(executor, func, *args)
         self._busy_outside += 1
         future.add_done_callback(self._came_back)

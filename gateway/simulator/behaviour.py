@@ -17,6 +17,9 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 Submit = Literal["accept", "refuse", "throttle", "cut", "cut_before", "garbage"]
 End = Literal["succeed", "fail", "hang"]
 
+_SUBMITS: tuple[Submit, ...] = ("cut_before", "refuse", "throttle", "cut", "garbage")  # who is hit twice gets the first
+_FAULTS = (*_SUBMITS, "hang", "error", "lost_webhook")
+
 
 class Behaviour(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Rates are shares of jobs, from 0 to 1; times are medians of log-normal draws, in seconds."""
@@ -68,24 +71,16 @@ class Dice:
         self._random = random.Random(seed)  # noqa: S311 - a seeded play, nothing secret
 
     def cast(self, behaviour: Behaviour) -> Fate:
-        submit, end, webhook = (self._random.random() for _ in range(3))
+        points = {fault: self._random.random() for fault in _FAULTS}
         queue, run = (math.exp(self._random.gauss(0, 1) * behaviour.sigma) for _ in range(2))
+        hit = [fault for fault in _FAULTS if points[fault] < getattr(behaviour, fault)]
         return Fate(
-            submit=_pick(submit, behaviour, ("refuse", "throttle", "cut", "cut_before", "garbage"), "accept"),
-            end="hang" if end < behaviour.hang else "fail" if end < behaviour.hang + behaviour.error else "succeed",
+            submit=next((fault for fault in _SUBMITS if fault in hit), "accept"),
+            end="hang" if "hang" in hit else "fail" if "error" in hit else "succeed",
             queue_seconds=behaviour.queue * queue,
             run_seconds=behaviour.median * run,
-            loses_webhook=webhook < behaviour.lost_webhook,
+            loses_webhook="lost_webhook" in hit,
         )
-
-
-def _pick(draw: float, behaviour: Behaviour, faults: tuple[Submit, ...], otherwise: Submit) -> Submit:
-    passed = 0.0
-    for fault in faults:
-        passed += getattr(behaviour, fault)
-        if draw < passed:
-            return fault
-    return otherwise
 
 
 def bill(behaviour: Behaviour, run_seconds: float) -> int:

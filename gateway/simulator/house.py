@@ -32,6 +32,7 @@ class Door:
         self._config.load()
         self._state = ServerState()
         self._server: asyncio.Server | None = None
+        self._held: socket.socket | None = None
         self.host = ""
         self.port = 0
 
@@ -41,27 +42,36 @@ class Door:
 
     async def open(self, host: str, port: int) -> None:
         """Raises ConfigurationError if the port cannot be had."""
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(
-                lambda: HttpToolsProtocol(config=self._config, server_state=self._state, app_state={}),
-                host,
-                self.port or port,
-                backlog=1024,
-            )
-        except OSError as error:
-            raise ConfigurationError(
-                f"simulator: cannot listen on {host}:{port} ({error.strerror}); choose another with --port"
-            ) from None
-        self.host, self.port = host, self._server.sockets[0].getsockname()[1]
+        listening, self._held = self._held or _bind(host, port), None
+        self.host, self.port = host, listening.getsockname()[1]
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: HttpToolsProtocol(config=self._config, server_state=self._state, app_state={}),
+            sock=listening,
+            backlog=1024,
+        )
 
     async def shut(self) -> None:
+        """Break what is open and refuse what comes. The port stays ours: bound, and not listening."""
         if self._server is None:
             return
-        self._server.close()
-        self._server = None
+        await self._leave()
+        self._held = _bind(self.host, self.port)
+
+    async def aclose(self) -> None:
+        """For good; returns when the last request has been let go."""
+        await self._leave()
+        if self._held is not None:
+            self._held.close()
+
+    async def _leave(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
         for connection in list(self._state.connections):
             _break(connection.transport)
+        if self._state.tasks:
+            # Whoever asked for this may be one of them: on its own door nobody waits for itself.
+            await asyncio.wait(self._state.tasks - {asyncio.current_task()}, timeout=1.0)
 
     def cut(self, scope: Scope) -> None:
         """Break the connection a request came by, as a crash would: with a reset, not with an end."""
@@ -98,16 +108,21 @@ class Simulator:
         await self.aclose()
 
     async def start(self) -> None:
-        await self._control.open(self._host, self._port)
-        for number, (name, door) in enumerate(self._doors.items(), start=1):
-            await door.open(self._host, self._port + number if self._port else 0)
-            self.providers[name].base = f"http://{self._host}:{door.port}"
+        """Raises ConfigurationError if a port cannot be had; then nothing is left open."""
+        try:
+            await self._control.open(self._host, self._port)
+            for number, (name, door) in enumerate(self._doors.items(), start=1):
+                await door.open(self._host, self._port + number if self._port else 0)
+                self.providers[name].base = f"http://{self._host}:{door.port}"
+        except ConfigurationError:
+            await self.aclose()
+            raise
 
     async def aclose(self) -> None:
         for provider in self.providers.values():
             await provider.aclose()
         for door in (*self._doors.values(), self._control):
-            await door.shut()
+            await door.aclose()
 
     def url(self, name: str) -> str:
         """The provider's address, with `/v1`."""
@@ -118,11 +133,13 @@ class Simulator:
         return f"http://{self._host}:{self._control.port}/control"
 
     async def down(self, name: str) -> None:
-        """Connections to it are refused, those that stand are broken; its jobs go on unseen."""
+        """As a machine that dies: connections are refused, those that stand are broken, its running jobs are lost."""
+        self.providers[name].go_down()
         await self._doors[name].shut()
 
     async def up(self, name: str) -> None:
-        self.providers[name].chill()
+        """On the same port as before."""
+        self.providers[name].come_up()
         if not self._doors[name].is_open:
             await self._doors[name].open(self._host, 0)
 
@@ -170,6 +187,20 @@ class Simulator:
     def _shown(self, name: str) -> dict[str, Any]:
         behaviour = msgspec.to_builtins(self.providers[name].behaviour)
         return {"url": self.url(name), "up": self._doors[name].is_open, "behaviour": behaviour}
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ConfigurationError(
+            f"simulator: cannot listen on {host}:{port} ({error.strerror}); choose another with --port"
+        ) from None
+    bound.setblocking(False)
+    return bound
 
 
 def _break(transport: Any) -> None:

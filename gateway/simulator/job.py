@@ -26,11 +26,16 @@ _MOST_BYTES = 32_000_000
 class Job:
     """`changed` is set at every step, for waiting requests and streams."""
 
-    def __init__(self, id: str, body: dict[str, Any], fate: Fate, *, model: str, base: str) -> None:
+    def __init__(
+        self, id: str, body: dict[str, Any], fate: Fate, *, model: str, base: str, idempotency_key: str | None = None
+    ) -> None:
         self.id = id
+        self.idempotency_key = idempotency_key
         self.fate = fate
         self.model = model
-        self.input: dict[str, Any] = body.get("input") or {}
+        self.input: dict[str, Any] = body["input"]
+        encoded = msgspec.json.encode(self.input, order="deterministic")
+        self.input_sha256 = hashlib.sha256(encoded).hexdigest()
         self.version = str(body.get("version") or "hidden").rpartition(":")[2]
         self.webhook: str | None = body.get("webhook")
         self.events = body.get("webhook_events_filter") or ["output", "completed"]
@@ -60,7 +65,8 @@ class Job:
         output, error = None, None
         try:
             output = await self._work(client)
-        except (ValueError, OSError, httpx.HTTPError, Image.DecompressionBombError) as problem:
+        except Exception as problem:
+            # Pillow raises nearly anything over a broken file, and a job that raised must still end.
             error = f"the input cannot be used: {problem}"
         await asyncio.sleep(max(0.0, self.fate.run_seconds - (time.monotonic() - self._started)))
         self.billed_nanos = bill(behaviour, time.monotonic() - self._started)
@@ -83,7 +89,19 @@ class Job:
     def end(self, status: str, *, error: str | None = None) -> None:
         self.error = error
         self.completed_at = datetime.now(UTC)
+        # A rehearsal may run for days: what is over keeps its result, not the pictures it was made from.
+        self.input = self._shown_input()
         self._step(status)
+
+    def created(self) -> dict[str, Any]:
+        """
+        The answer to its create. What is not over says `starting` and has no output yet.
+
+        The official clients take whatever else a create's answer says for the end, and its output for delivered.
+        """
+        if self.is_terminal:
+            return self.shown()
+        return self.shown() | {"status": "starting", "output": None, "logs": "", "started_at": None}
 
     def shown(self) -> dict[str, Any]:
         """Replicate's JSON of it."""
@@ -97,7 +115,7 @@ class Job:
             "id": self.id,
             "model": self.model,
             "version": self.version,
-            "input": {key: value for key, value in self.input.items() if not _is_long(value)},
+            "input": self._shown_input(),
             "logs": self.logs,
             "output": self.output,
             "data_removed": False,
@@ -108,23 +126,27 @@ class Job:
             "started_at": _stamp(self.started_at),
             "completed_at": _stamp(self.completed_at),
             "metrics": metrics,
-            "urls": {"get": url, "cancel": f"{url}/cancel", "web": url, "stream": f"{self._base}/stream/{self.id}"},
+            "urls": {"get": url, "cancel": f"{url}/cancel", "web": url, "stream": f"{self._base}/v1/stream/{self.id}"},
         }
 
     def booked(self) -> dict[str, Any]:
         """Its row in the books."""
-        encoded = msgspec.json.encode(self.input, order="deterministic")
         return {
             "id": self.id,
+            "idempotency_key": self.idempotency_key,
             "status": self.status,
             "submit": self.fate.submit,
             "end": self.fate.end,
             "webhook": self.webhook,
-            "input_sha256": hashlib.sha256(encoded).hexdigest(),
+            "input_sha256": self.input_sha256,
             "billed_nanos": self.billed_nanos,
             "created_at": _stamp(self.created_at),
+            "started_at": _stamp(self.started_at),
             "completed_at": _stamp(self.completed_at),
         }
+
+    def _shown_input(self) -> dict[str, Any]:
+        return {key: value for key, value in self.input.items() if not _is_long(value)}
 
     def _step(self, status: str) -> None:
         self.status = status
@@ -140,7 +162,7 @@ class Job:
             content = await _fetch(image, client)
             self.files["out.png"] = await asyncio.to_thread(_enlarge, content, float(scale))
             self.logs = "100%|##########| 1/1\n"
-            return f"{self._base}/files/{self.id}/out.png"
+            return f"{self._base}/v1/files/{self.id}/out.png"
         if isinstance(prompt := self.input.get("prompt"), str):
             return await self._say(prompt)
         return self.input

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
+import hmac
+import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 import httpx
 import msgspec
 
-from gateway.contract.clock import SeededIds
-from gateway.delivery.webhook import Signer
-from gateway.simulator.behaviour import Behaviour, Dice
+from gateway.contract.clock import RandomIds
+from gateway.simulator.behaviour import Behaviour, Dice, Fate
 from gateway.simulator.job import Job
 
 Scope = MutableMapping[str, Any]
@@ -21,11 +24,19 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _MOST_BODY_BYTES = 64_000_000
+_MOST_WAIT_SECONDS = 60
+_COMMENT_SECONDS = 15.0
 _CALLBACK_TRIES = 4
+_CALLBACK_EVENTS = frozenset({"start", "output", "logs", "completed"})
+_FIELDS = frozenset({"version", "input", "webhook", "webhook_events_filter", "stream", "webhook_completed"})
 
 
 class Cut(Exception):
     """The connection is to be broken without an answer."""
+
+
+class BodyRefused(ValueError):
+    """The body of a create is not one; the message says why, for its caller."""
 
 
 class Provider:
@@ -38,25 +49,37 @@ class Provider:
         self.secret = secret
         self.jobs: dict[str, Job] = {}
         self._cut = cut
+        self.is_down = False
         self._dice = Dice(behaviour.seed)
-        self._ids = SeededIds(behaviour.seed)
-        self._signer = Signer((secret,))
+        # Never seeded: after a restart an old handle must not find somebody else's job.
+        self._ids = RandomIds()
         self._client = httpx.AsyncClient(timeout=10, trust_env=False)
         self._tasks: set[asyncio.Task[None]] = set()
         self._runs: dict[str, asyncio.Task[None]] = {}
-        self._slots: asyncio.Semaphore | None = None
+        self._running = 0
+        self._room = asyncio.Event()
         self._is_cold = True
 
     def change(self, changes: dict[str, Any]) -> None:
         """Raises ConfigurationError. Jobs that were started keep their fate."""
         before, self.behaviour = self.behaviour, self.behaviour.changed(changes)
-        if before.capacity != self.behaviour.capacity:
-            self._slots = None
+        self._room.set()
         if before.seed != self.behaviour.seed:
             self._dice = Dice(self.behaviour.seed)
 
-    def chill(self) -> None:
+    def go_down(self) -> None:
+        """It is gone: what runs is lost, and nobody is told."""
+        self.is_down = True
+        for task in self._tasks:
+            task.cancel()
+        for job in self.jobs.values():
+            if not job.is_terminal:
+                job.end("failed", error="Prediction interrupted; please retry (code: PA)")
+                self._runs[job.id].cancel()
+
+    def come_up(self) -> None:
         """The next job starts cold."""
+        self.is_down = False
         self._is_cold = True
 
     async def aclose(self) -> None:
@@ -68,11 +91,9 @@ class Provider:
 
     # -- jobs ------------------------------------------------------------------------------------------------------
 
-    def _start(self, body: dict[str, Any], model: str) -> Job:
-        fate = self._dice.cast(self.behaviour)
-        job = Job(self._ids.prediction(), body, fate, model=model, base=self.base)
-        if fate.submit in ("refuse", "throttle", "cut_before"):
-            return job
+    def _start(self, body: dict[str, Any], fate: Fate, model: str, idempotency_key: str | None) -> Job:
+        id = self._ids.prediction()
+        job = Job(id, body, fate, model=model, base=self.base, idempotency_key=idempotency_key)
         self.jobs[job.id] = job
         self._runs[job.id] = asyncio.create_task(self._drive(job))
         return job
@@ -81,9 +102,7 @@ class Provider:
         behaviour = self.behaviour
         cold, self._is_cold = behaviour.slow_start if self._is_cold else 0.0, False
         await asyncio.sleep(job.fate.queue_seconds + cold)
-        if behaviour.capacity and self._slots is None:
-            self._slots = asyncio.Semaphore(behaviour.capacity)
-        async with self._slots if behaviour.capacity and self._slots else contextlib.nullcontext():
+        async with self._slot():
             running = asyncio.create_task(job.run(behaviour, self._client))
             try:
                 if "start" in job.events:
@@ -94,6 +113,19 @@ class Provider:
                 running.cancel()
         self._call_back(job)
 
+    @contextlib.asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """One of the jobs that run at once; the capacity is looked up anew, for it may change meanwhile."""
+        while self.behaviour.capacity and self._running >= self.behaviour.capacity:
+            self._room.clear()
+            await self._room.wait()
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            self._room.set()
+
     def cancel(self, job: Job) -> None:
         if job.is_terminal:
             return
@@ -103,6 +135,8 @@ class Provider:
 
     def _call_back(self, job: Job) -> None:
         if job.webhook is None or job.fate.loses_webhook or (job.is_terminal and "completed" not in job.events):
+            return
+        if self.is_down:
             return
         body = msgspec.json.encode(job.shown())
         task = asyncio.create_task(self._deliver(job.webhook, f"msg_{job.id}{job.status[:4]}", body, job.is_terminal))
@@ -116,9 +150,9 @@ class Provider:
                 "content-type": "application/json",
                 "webhook-id": id,
                 "webhook-timestamp": str(now),
-                "webhook-signature": self._signer.sign(id, now, body),
+                "webhook-signature": _sign(self.secret, id, now, body),
             }
-            with contextlib.suppress(httpx.HTTPError):
+            with contextlib.suppress(httpx.HTTPError, httpx.InvalidURL):
                 if (await self._client.post(url, content=body, headers=headers)).is_success:
                     return
             await asyncio.sleep(0.2 * 2**number)
@@ -132,7 +166,11 @@ class Provider:
             await self._route(scope, receive, send)
         except Cut:
             self._cut(scope)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        except BodyRefused as refused:
+            await problem(send, 422, str(refused))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             await problem(send, 400, "the body is not JSON")
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,36 +190,41 @@ class Provider:
                 await answer(send, 200, self.jobs[id].shown())
             case ("GET", "v1", "webhooks", "default", "secret"):
                 await answer(send, 200, {"key": self.secret})
-            case ("GET", "stream", id) if id in self.jobs:
-                await self._stream(self.jobs[id], send)
-            case ("GET", "files", id, name) if id in self.jobs and name in self.jobs[id].files:
+            case ("GET", "v1", "stream", id) if id in self.jobs:
+                await self._stream(self.jobs[id], receive, send)
+            case ("GET", "v1", "files", id, name) if id in self.jobs and name in self.jobs[id].files:
                 await _reply(send, 200, self.jobs[id].files[name], "image/png")
             case _:
                 await problem(send, 404, "The requested resource could not be found.")
 
     async def _create(self, scope: Scope, raw: bytes, send: Send, *, model: str) -> None:
-        body = msgspec.json.decode(raw)
-        if not isinstance(body, dict) or not isinstance(body.get("input", {}), dict):
-            await problem(send, 422, "input must be an object")
-            return
-        version = str(body.get("version") or "")
-        model = model or (version.partition(":")[0] if "/" in version else "simulated/model")
-        job = self._start(body, model)
-        match job.fate.submit:
-            case "cut" | "cut_before":
+        fate = self._dice.cast(self.behaviour)
+        match fate.submit:
+            case "cut_before":
                 raise Cut
             case "refuse":
                 await problem(send, 500, "Internal server error")
+                return
             case "throttle":
                 seconds = max(1, round(self.behaviour.retry_after))
                 detail = f"Request was throttled. Your rate limit resets in ~{seconds}s."
-                body = {"detail": detail, "status": 429, "retry_after": seconds}
-                await answer(send, 429, body, {"retry-after": str(seconds)})
-            case "garbage":
-                await _reply(send, 201, b'{"id": "', "application/json")
-            case "accept":
-                await self._await_end(job, _wait_seconds(scope))
-                await answer(send, 201, job.shown())
+                refusal = {"detail": detail, "status": 429, "retry_after": seconds}
+                await answer(send, 429, refusal, {"retry-after": str(seconds)})
+                return
+        body = _read_create(raw)
+        version = str(body.get("version") or "")
+        model = model or (version.partition(":")[0] if "/" in version else "simulated/model")
+        job = self._start(body, fate, model, _header(scope, b"idempotency-key"))
+        if fate.submit == "cut":
+            raise Cut
+        if fate.submit == "garbage":
+            await _reply(send, 201, b'{"id": "', "application/json")
+            return
+        seconds = _wait_seconds(_header(scope, b"prefer") or "")
+        await self._await_end(job, seconds)
+        if self.is_down:
+            raise Cut
+        await answer(send, 201, job.created(), {"preference-applied": f"wait={seconds}"} if seconds else None)
 
     async def _await_end(self, job: Job, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -189,32 +232,74 @@ class Provider:
                 while seconds and not job.is_terminal:
                     await job.changed.wait()
 
-    async def _stream(self, job: Job, send: Send) -> None:
+    async def _stream(self, job: Job, receive: Receive, send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        told, number = 0, 0
+        leaving = asyncio.ensure_future(_until_gone(receive))
+        try:
+            async for text in self._events(job, leaving):
+                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+        finally:
+            leaving.cancel()
+        await send({"type": "http.response.body", "body": b""})
 
-        async def event(name: str, data: str) -> None:
-            nonlocal number
-            lines = "".join(f"data: {line}\n" for line in data.split("\n"))
-            text = f"event: {name}\nid: {int(time.time())}:{number}\n{lines}\n"
-            await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
-            number += 1
-
-        while True:
+    async def _events(self, job: Job, leaving: asyncio.Future[None]) -> AsyncIterator[str]:
+        yield ": hi\n\n"
+        told = 0
+        while not leaving.done():
             changed = job.changed
             output = job.output if isinstance(job.output, list) else [job.output] if job.output else []
-            for chunk in output[told:]:
-                await event("output", chunk if isinstance(chunk, str) else msgspec.json.encode(chunk).decode())
+            for number in range(told, len(output)):
+                chunk = output[number]
+                text = chunk if isinstance(chunk, str) else msgspec.json.encode(chunk).decode()
+                yield _event(job, number, "output", text)
             told = len(output)
             if job.is_terminal:
                 break
-            await changed.wait()
+            news = asyncio.ensure_future(changed.wait())
+            done, _ = await asyncio.wait((news, leaving), timeout=_COMMENT_SECONDS, return_when="FIRST_COMPLETED")
+            news.cancel()
+            if not done:
+                yield ": still here\n\n"
         if job.status == "failed":
-            await event("error", msgspec.json.encode({"detail": job.error}).decode())
+            yield _event(job, told, "error", msgspec.json.encode({"detail": job.error}).decode())
         reason = {"succeeded": "{}", "failed": '{"reason":"error"}'}.get(job.status, '{"reason":"canceled"}')
-        await event("done", reason)
-        await send({"type": "http.response.body", "body": b""})
+        yield _event(job, told + 1, "done", reason)
+
+
+def _event(job: Job, number: int, name: str, data: str) -> str:
+    # Their number is their place: read again, the same event has the same id.
+    lines = "".join(f"data: {line}\n" for line in re.split("\r\n|\r|\n", data))
+    return f"event: {name}\nid: {int(job.created_at.timestamp())}:{number}\n{lines}\n"
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _sign(secret: str, id: str, timestamp: int, body: bytes) -> str:
+    """Standard Webhooks: https://www.standardwebhooks.com"""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    digest = hmac.digest(key, b".".join((id.encode(), str(timestamp).encode(), body)), hashlib.sha256)
+    return "v1," + base64.b64encode(digest).decode()
+
+
+def _read_create(raw: bytes) -> dict[str, Any]:
+    """Raises BodyRefused where Replicate says 422, and msgspec's errors for what is no JSON."""
+    body = msgspec.json.decode(raw)
+    if not isinstance(body, dict):
+        raise BodyRefused("- Invalid type. Expected: object\n")
+    for key in body.keys() - _FIELDS:
+        raise BodyRefused(f"- Additional property {key} is not allowed\n")
+    if not isinstance(body.get("input"), dict):
+        raise BodyRefused("- input is required\n")
+    if not isinstance(body.get("webhook"), str | None):
+        raise BodyRefused("- webhook: Invalid type. Expected: string\n")
+    events = body.get("webhook_events_filter") or []
+    if not isinstance(events, list) or any(event not in _CALLBACK_EVENTS for event in events):
+        raise BodyRefused("- webhook_events_filter: must be a list of start, output, logs and completed\n")
+    return body
 
 
 async def read_body(receive: Receive) -> bytes:
@@ -226,12 +311,15 @@ async def read_body(receive: Receive) -> bytes:
             return bytes(body)
 
 
-def _wait_seconds(scope: Scope) -> float:
-    for name, value in scope["headers"]:
-        if name == b"prefer" and value.startswith(b"wait"):
-            number = value.partition(b"=")[2]
-            return float(number) if number.isdigit() else 60.0
-    return 0.0
+def _header(scope: Scope, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+
+
+def _wait_seconds(prefer: str) -> int:
+    found = re.search(r"\bwait(?:=(\d{1,4}))?", prefer)
+    if found is None:
+        return 0
+    return min(_MOST_WAIT_SECONDS, max(1, int(found[1]))) if found[1] else _MOST_WAIT_SECONDS
 
 
 async def problem(send: Send, status: int, detail: str) -> None:

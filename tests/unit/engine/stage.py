@@ -134,7 +134,7 @@ class Keeping:
 class AsItIs:
     """An Intake that changes nothing."""
 
-    async def fit(self, input: dict[str, Any], *, owner: str, capabilities: Any, reaches_us: bool) -> dict[str, Any]:
+    async def fit(self, input: dict[str, Any], **_: Any) -> dict[str, Any]:
         return input
 
 
