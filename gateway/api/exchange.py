@@ -153,6 +153,10 @@ class Exchange:
 
         Whatever `receive` would wait for next can only be the disconnect, so it is begun, and let go if it has to wait.
         """
+        # Uvicorn's cycle knows it without being asked; this is looked at for every equal POST under way.
+        gone = getattr(getattr(self._receive, "__self__", None), "disconnected", None)
+        if isinstance(gone, bool):
+            return gone
         waiting = self._receive()
         if not asyncio.iscoroutine(waiting):
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import random
 import secrets
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # no i l o u, as Replicate's ids since 2024
+_SHIFTS = tuple(range(125, -1, -5))
 
 
 class Clock(Protocol):
@@ -41,12 +43,24 @@ class Ids(Protocol):
 
 
 class RandomIds:
+    """From the system's generator, which is asked for many bytes at once: a call costs more than what it brings."""
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._used = 0
+
     def prediction(self) -> str:
-        bits = secrets.randbits(130)
-        return "".join(ID_ALPHABET[(bits >> shift) & 31] for shift in range(125, -1, -5))
+        bits = int.from_bytes(self._take(17), "big")
+        return "".join([ID_ALPHABET[(bits >> shift) & 31] for shift in _SHIFTS])
 
     def token(self) -> str:
-        return secrets.token_urlsafe(32)
+        return base64.urlsafe_b64encode(self._take(32)).rstrip(b"=").decode()
+
+    def _take(self, count: int) -> bytes:
+        if self._used + count > len(self._pool):
+            self._pool, self._used = secrets.token_bytes(4096), 0
+        self._used += count
+        return self._pool[self._used - count : self._used]
 
 
 class SeededIds:
@@ -70,4 +84,4 @@ def hash_token(token: str) -> str:
 def derived_id(*parts: str) -> str:
     """26 characters of the id alphabet, always the same for the same parts."""
     digest = int.from_bytes(hashlib.sha256("\x00".join(parts).encode()).digest()[:17], "big") >> 6
-    return "".join(ID_ALPHABET[(digest >> shift) & 31] for shift in range(125, -1, -5))
+    return "".join([ID_ALPHABET[(digest >> shift) & 31] for shift in _SHIFTS])

@@ -10,7 +10,7 @@ from datetime import timedelta
 from msgspec.structs import replace
 
 from gateway.contract.clock import Ids, hash_token
-from gateway.contract.errors import NotFound, StoreOverloaded
+from gateway.contract.errors import CallbackForged, NotFound, StoreOverloaded
 from gateway.contract.fact import CancelRequested, Happening, Learned, Notify, Source, StreamEvent
 from gateway.contract.prediction import Prediction, Request
 from gateway.engine.run import Parts, Run, cost_of
@@ -23,8 +23,10 @@ class Changes:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self.latest: Prediction | None = None  # as it was last committed, if anything was
 
-    def tell(self) -> None:
+    def tell(self, prediction: Prediction | None = None) -> None:
+        self.latest = prediction or self.latest
         self._event.set()
 
     async def wait(self, seconds: float) -> bool:
@@ -120,8 +122,9 @@ class Engine:
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         with self.changes(id) as changes:
+            prediction = await self._current(id)
             while True:
-                prediction = await self._current(id)
+                prediction = changes.latest or prediction
                 left = end - loop.time()
                 if prediction.is_terminal or left <= 0 or self.is_draining:
                     return prediction
@@ -170,7 +173,11 @@ class Engine:
         if link is None:
             raise NotFound("the provider of this callback is no longer configured")
         now = self._parts.clock.now()
-        callback = link.driver.read_callback(headers, body, now=now)
+        try:
+            callback = link.driver.read_callback(headers, body, now=now)
+        except CallbackForged:
+            self._parts.observer.callback_received(provider, "forged")
+            raise
         if callback.fact is None or _names_another_job(prediction, number, callback.fact.handle):
             outcome = "nudge"
             run = self._worker.run(id)
@@ -212,17 +219,21 @@ class Engine:
         return prediction
 
     async def _commit_as_holder(self, id: str, happening: Happening) -> Prediction:
-        return (await self._commit(id, happening, worker=self._worker.id)).prediction
+        # A fact is true whoever learned it; a step is only the holder's to take.
+        worker = None if isinstance(happening, Learned) else self._worker.id
+        return (await self._commit(id, happening, worker=worker, is_own=True)).prediction
 
-    async def _commit(self, id: str, happening: Happening, *, worker: str | None = None) -> Applied:
+    async def _commit(
+        self, id: str, happening: Happening, *, worker: str | None = None, is_own: bool = False
+    ) -> Applied:
         applied = await self._store.apply(id, happening, worker=worker)
         if not applied.changed:
             return applied
         run = self._worker.run(id)
-        if run is not None:
+        if run is not None and not is_own:
             run.update(applied.prediction)
         for changes in self._watchers.get(id, ()):
-            changes.tell()
+            changes.tell(applied.prediction)
         for effect in applied.effects:
             if isinstance(effect, StreamEvent) and effect.event == "done":
                 self._parts.observer.prediction_ended(applied.prediction)
