@@ -98,7 +98,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _wait(self, timeout: float | None, look: Callable[[float | None], Any]) -> Any:
         self._steps += 1
         if self._steps > _MOST_STEPS_AT_ONE_MOMENT:
-            raise Stalled(f"{self._steps} steps were made at one moment: somebody spins")
+            self._steps = 0  # so that the loop can still be closed
+            raise Stalled(f"{_MOST_STEPS_AT_ONE_MOMENT} steps were made at one moment: somebody spins")
         ready = look(0)
         if ready or (timeout is not None and timeout <= 0):
             return ready

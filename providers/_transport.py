@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import ssl
 from collections.abc import Callable
 
@@ -69,10 +70,20 @@ async def _say_what_was_sent(
     except aiohttp.ConnectionTimeoutError as error:
         raise httpx.ConnectTimeout(str(error)) from error
     except aiohttp.ClientConnectorError as error:
-        raise httpx.ConnectError(str(error)) from error
+        raise httpx.ConnectError(_why(error)) from error
     except aiohttp.SocketTimeoutError as error:
         raise httpx.ReadTimeout(str(error)) from error
     except aiohttp.ClientResponseError as error:
         raise httpx.RemoteProtocolError(f"the answer is not HTTP: {error.message}"[:300]) from error
     except (aiohttp.ClientError, OSError) as error:
         raise httpx.ReadError(str(error) or type(error).__name__) from error
+
+
+def _why(error: aiohttp.ClientConnectorError) -> str:
+    """`Connection refused`: aiohttp's own text repeats the address and speaks of TLS where there is none."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return str(error.certificate_error)
+    reason = error.os_error
+    if reason.errno is not None and reason.errno > 0 and not isinstance(reason, ssl.SSLError):
+        return os.strerror(reason.errno)
+    return reason.strerror or str(reason)

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from litestar.types import HTTPScope, Receive, Send
 
-from gateway.api.refusal import BodyTimedOut
+from gateway.api.refusal import BodyTimedOut, invalid
 from gateway.contract.errors import TooLarge
 from gateway.contract.key import KeyRecord
 
@@ -21,6 +21,7 @@ JSON_TYPE = b"application/json"
 # uvicorn has no deadline for a body: a peer that sends half of one would stay for ever.
 BODY_SECONDS = 15.0
 LEAST_BYTES_PER_SECOND = 1_000
+MOST_QUERY_FIELDS = 64
 STALLED_SEND_SECONDS = 30.0
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -97,8 +98,14 @@ class Exchange:
         return {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in self.scope["headers"]}
 
     def query(self) -> dict[str, str]:
+        """Of a name given twice the last value. Raises InputInvalid for more than 64."""
         text = self.scope["query_string"]
-        return dict(parse_qsl(text.decode("latin-1"), keep_blank_values=True, max_num_fields=64)) if text else {}
+        if not text:
+            return {}
+        try:
+            return dict(parse_qsl(text.decode("latin-1"), keep_blank_values=True, max_num_fields=MOST_QUERY_FIELDS))
+        except ValueError:
+            raise invalid("array_max_items", "", f"The query may have at most {MOST_QUERY_FIELDS} parameters") from None
 
     async def body(self, limit_bytes: int) -> bytes:
         """Raises TooLarge, BodyTimedOut, Disconnected."""

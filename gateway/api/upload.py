@@ -60,7 +60,8 @@ async def read_upload(exchange: Exchange) -> Upload:
         if isinstance(error, ParserLimitReached):
             raise TooLarge(f"The upload is over a limit: {error}") from None
         if isinstance(error, MultipartError):
-            raise Malformed(f"The body is not valid multipart/form-data: {error}") from None
+            problem = error.args[0] if error.args else error  # what follows it quotes the body
+            raise Malformed(f"The body is not valid multipart/form-data: {problem}") from None
         raise
 
 

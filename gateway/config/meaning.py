@@ -73,7 +73,8 @@ class Meaning:
             if not key.hash:
                 self._note((*place, "hash"), "it is empty", "`turnout keys new` makes a key and the line to paste")
                 continue
-            secret = Secret(key.hash) if _HASH.fullmatch(key.hash) else self._resolve((*place, "hash"), key.hash)
+            is_hash = key.hash.startswith("sha256:")
+            secret = Secret(key.hash) if is_hash else self._resolve((*place, "hash"), key.hash)
             if secret is None:
                 continue
             if _HASH.fullmatch(secret.reveal()) is None:

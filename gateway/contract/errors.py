@@ -47,7 +47,7 @@ Our exception hierarchy:
 from __future__ import annotations
 
 import enum
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
@@ -398,8 +398,3 @@ class PollFailed(ProviderFailure):
 def refuse(problem: str, *, place: str, remedy: str) -> ConfigurationError:
     """One line that names what is wrong, where, and what to do."""
     return ConfigurationError(f"{place}: {problem}; {remedy}")
-
-
-def json_safe(value: Any) -> Any:
-    """`value` with what JSON cannot say turned into text; for messages and logs only."""
-    return msgspec.to_builtins(value, str_keys=True, builtin_types=(bytes,), enc_hook=str)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 from gateway.contract.attempt import Attempt
 from gateway.contract.prediction import Prediction
+
+_log = logging.getLogger("turnout")
 
 
 class Observer:
@@ -53,11 +57,12 @@ class Observers(Observer):
 
 
 def _fan_out(listeners: list[object]) -> object:
-    if len(listeners) == 1:
-        return listeners[0]
-
     def announce(*args: object) -> None:
         for listen in listeners:
-            listen(*args)  # type: ignore[operator]
+            try:
+                listen(*args)  # type: ignore[operator]
+            except Exception:
+                # What was announced has happened and is committed: it goes on, whoever stumbles over the news.
+                _log.exception("an observer failed")
 
     return announce

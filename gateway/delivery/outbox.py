@@ -75,7 +75,7 @@ class Outbox:
         self._woken.set()
 
     async def run(self) -> None:
-        """Claim and send until `drain`. Outlives every trouble of the store."""
+        """Claim and send until `drain`. Outlives every trouble of the store, and bugs: deliveries must go on."""
         failures = 0
         while not self._is_draining:
             self._woken.clear()
@@ -86,6 +86,9 @@ class Outbox:
                 rest_seconds = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
                 failures += 1
                 _log.warning("the outbox cannot be read, next try in %.1f s: %s", rest_seconds, error)
+            except Exception:
+                rest_seconds = IDLE_SECONDS  # what was claimed comes back with its lease
+                _log.exception("a round of the outbox failed; the next one is in %.1f s", rest_seconds)
             if rest_seconds:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), rest_seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
@@ -12,11 +13,14 @@ import msgspec
 
 from gateway.contract.attempt import Attempt
 from gateway.contract.clock import derived_id, hash_token
+from gateway.contract.errors import InputUnfit, ProviderFailure
 from gateway.contract.fact import Fact
 from gateway.contract.prediction import Prediction
 from gateway.contract.provider import Call
 from gateway.contract.route import Choice, Offer, Plan
 from gateway.engine.seam import Intake, Link
+
+log = logging.getLogger("turnout.engine")
 
 OnFact = Callable[[Fact], Awaitable[None]]
 
@@ -31,6 +35,7 @@ class Timing(msgspec.Struct, kw_only=True, frozen=True):
     longest_poll: float = 60.0  # where a callback is expected
     longest_poll_alone: float = 5.0  # where polling is the only word
     silence: float = 60.0  # a provider whose polls fail for so long may have lost the job
+    resend_pauses: tuple[float, ...] = (0.5, 2.0, 5.0)  # before each repeat of a submit that starts no second job
     store_pause: float = 1.0  # after the store failed
 
 
@@ -84,13 +89,20 @@ async def send(
 
     `on_fact` hears of progress where the provider streams.
     """
-    input = await intake.fit(
-        prediction.request.input,
-        owner=prediction.owner,
-        capabilities=link.capabilities,
-        reaches_us=link.reaches_us,
-        file_keys=prediction.request.file_keys,
-    )
+    try:
+        input = await intake.fit(
+            prediction.request.input,
+            owner=prediction.owner,
+            capabilities=link.capabilities,
+            reaches_us=link.reaches_us,
+            file_keys=prediction.request.file_keys,
+        )
+    except ProviderFailure:
+        raise
+    except Exception as error:
+        # Whatever it was: no byte has left, and that must not be forgotten.
+        log.exception("the input of prediction %s could not be made ready for %s", prediction.id, attempt.provider)
+        raise InputUnfit("the input could not be made ready for this provider") from error
     callback = None
     if link.callbacks:
         callback = f"{callback_base}/cb/{callback_token(secret, prediction.id, attempt.number)}"

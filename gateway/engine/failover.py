@@ -32,11 +32,14 @@ class Next(msgspec.Struct, kw_only=True, frozen=True):
     pays_twice: bool = False  # with START: something may already be running elsewhere, and be billed
 
 
-def next_need(prediction: Prediction, now: datetime, *, hold_seconds: float) -> Next:
+def next_need(
+    prediction: Prediction, now: datetime, *, hold_seconds: float, silent: frozenset[int] = frozenset()
+) -> Next:
     """
     What to do for `prediction` now.
 
     `hold_seconds`: how long an attempt with an unknown outcome is given to report by callback before another starts.
+    `silent`: attempts whose provider cannot be asked: nothing is known of them either, but they have been waited for.
     """
     pending = open_attempts(prediction)
     if prediction.is_terminal or (prediction.cancel_requested_at is not None and prediction.winner is None):
@@ -45,9 +48,10 @@ def next_need(prediction: Prediction, now: datetime, *, hold_seconds: float) -> 
         return Next(need=Need.COLLECT, attempt=prediction.winner)
     if now >= prediction.deadline_at:
         return Next(need=Need.EXPIRE)
-    if any(attempt.status is not AttemptStatus.UNKNOWN for attempt in pending):
+    known = [attempt for attempt in pending if attempt.number not in silent]
+    if any(attempt.status is not AttemptStatus.UNKNOWN for attempt in known):
         return Next(need=Need.WATCH)
-    held_until = max((hold_until(attempt, hold_seconds) for attempt in pending), default=now)
+    held_until = max((hold_until(attempt, hold_seconds) for attempt in known), default=now)
     if held_until > now:
         return Next(need=Need.WATCH, until=held_until)
     final = final_failure(prediction)

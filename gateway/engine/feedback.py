@@ -20,6 +20,7 @@ class Feedback:
         self._observer = observer
         self._tickets: dict[int, Ticket] = {}
         self._told: set[int] = set()
+        self._begun: dict[int, str] = {}  # offers that were told of a beginning, by attempt
 
     def adopt(self, prediction: Prediction) -> None:
         """Attempts that had ended before this worker came were told by another."""
@@ -27,11 +28,11 @@ class Feedback:
             if attempt.status.is_closed:
                 self._told.add(attempt.number)
             else:
-                self._board.attempt_begun(attempt.offer)
+                self._begin(attempt)
 
     def begun(self, prediction: Prediction, attempt: Attempt, ticket: Ticket) -> None:
         self._tickets[attempt.number] = ticket
-        self._board.attempt_begun(attempt.offer)
+        self._begin(attempt)
         self._observer.attempt_begun(prediction, attempt)
 
     def submitted(self, number: int, seconds: float) -> None:
@@ -54,9 +55,18 @@ class Feedback:
         """The run is over: whoever has not been told of an end shall not wait for it."""
         for ticket in self._tickets.values():
             ticket.neutral()
+        for offer in self._begun.values():
+            # Whoever goes on with it begins it anew: it must not count as in flight twice.
+            self._board.attempt_ended(offer, blame=Blame.LOCAL)
+        self._begun.clear()
+
+    def _begin(self, attempt: Attempt) -> None:
+        self._begun[attempt.number] = attempt.offer
+        self._board.attempt_begun(attempt.offer)
 
     def _end(self, attempt: Attempt) -> None:
         ticket = self._tickets.get(attempt.number)
+        self._begun.pop(attempt.number, None)
         blame = _blame(attempt)
         self._board.attempt_ended(
             attempt.offer,

@@ -14,8 +14,10 @@ from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.clock import Clock
 from gateway.contract.errors import (
     EngineFailed,
+    JobFailed,
     JobLost,
     JobTimedOut,
+    LeaseLost,
     NoLongerNeeded,
     OutcomeUnknown,
     ProviderFailure,
@@ -78,13 +80,12 @@ class Run:
     """
     One prediction in one worker's hands.
 
-    `prediction` is the newest committed state this process knows; `update` is called with a newer one whoever
-    committed it (a callback, a caller's cancel), and wakes the run.
+    `prediction` is the newest committed state this process knows; `update` is called with a newer one that somebody
+    else committed (a callback, a caller's cancel), and wakes the run. Its own commits do not: it would never sleep.
     """
 
     def __init__(self, prediction: Prediction, parts: Parts, commit: Commit) -> None:
         self.prediction = prediction
-        self.is_sending = False  # bytes of a submit are on their way: a shutdown waits for their answer
         self._parts = parts
         self._commit_as_holder = commit
         self._feedback = Feedback(parts.board, parts.observer)
@@ -92,15 +93,15 @@ class Run:
         self._nudged: set[int] = set()
         self._draining = False
         self._polls: dict[int, tuple[PollSchedule, float]] = {}
+        self._sent_at: dict[int, float] = {}
+        self._resends: dict[int, int] = {}
         self._silent_since: dict[int, float] = {}  # attempts whose polls fail, by when that began
 
     # -- from outside ----------------------------------------------------------------------------------------------
 
     def update(self, prediction: Prediction) -> None:
-        if prediction.revision > self.prediction.revision:
-            self.prediction = prediction
-            self._feedback.update(prediction)
-            self._woken.set()
+        self._take(prediction)
+        self._woken.set()
 
     def nudge(self, attempt: int) -> None:
         """A callback that is not believed: look for yourself, now."""
@@ -114,7 +115,10 @@ class Run:
 
     async def fail(self, message: str) -> None:
         """The last resort after a bug: the prediction ends rather than being tried for ever."""
-        await self._commit(GivenUp(failure=EngineFailed(message).failure))
+        failure = EngineFailed(message).failure
+        if self.prediction.winner is not None:
+            await self._commit(AttemptEnded(attempt=self.prediction.winner, failure=failure))
+        await self._commit(GivenUp(failure=failure))
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -124,7 +128,8 @@ class Run:
         try:
             await self._resume()
             while not self._draining:
-                step = next_need(self.prediction, self._now(), hold_seconds=self._hold_seconds())
+                hold_seconds, silent = self._hold_seconds(), self._silent()
+                step = next_need(self.prediction, self._now(), hold_seconds=hold_seconds, silent=silent)
                 if step.need is Need.REST:
                     return
                 await self._do(step)
@@ -148,16 +153,10 @@ class Run:
 
     async def _resume(self) -> None:
         """Attempts a dead worker left between intent and answer: nobody knows whether their bytes went out."""
+        failure = OutcomeUnknown("the gateway stopped before the provider had answered").failure
         for attempt in open_attempts(self.prediction):
             if attempt.handle is not None or attempt.status is AttemptStatus.COLLECTING:
                 continue
-            link = self._parts.links.get(attempt.provider)
-            offer = self._parts.offer(attempt.offer)
-            wanted = not self.prediction.is_terminal and self.prediction.cancel_requested_at is None
-            if link is not None and offer is not None and link.capabilities.idempotent_submit and wanted:
-                await self._send(attempt, offer, link)  # the same id again starts no second job
-                continue
-            failure = OutcomeUnknown("the gateway stopped before the provider had answered").failure
             if attempt.status is AttemptStatus.INTENT:
                 await self._commit(SubmitFailed(attempt=attempt.number, failure=failure))
             elif attempt.status is not AttemptStatus.UNKNOWN:
@@ -177,7 +176,7 @@ class Run:
                 return
         if plan.wait_seconds is not None and plan.wait_seconds < self._deadline_seconds():
             await self._commit(Planned(plan=plan))
-            await self._sleep(max(0.05, plan.wait_seconds))
+            await self._watch(self._now() + timedelta(seconds=max(0.05, plan.wait_seconds)))
             return
         await self._give_up_or_watch(plan)
 
@@ -232,51 +231,90 @@ class Run:
                 on_fact=on_fact,
             )
         )
-        self.is_sending = True
         begun = self._parts.clock.monotonic()
         try:
-            stopped = await self._until_answered(submit, attempt, link)
-            if stopped:
-                return
-            fact = submit.result()
+            fact = await self._answer(submit, attempt, link)
+        except StoreError:
+            raise
         except ProviderFailure as failure:
             await self._submit_failed(attempt, failure)
+        except Exception:
+            log.exception("the driver of %s failed in a submit", attempt.provider)
+            await self._submit_failed(attempt, OutcomeUnknown("the provider's adapter failed; the log says how"))
         else:
+            if fact is None:
+                return
             if not fact.phase.is_end:
                 self._feedback.submitted(number, self._parts.clock.monotonic() - begun)
             await self._learn(number, fact, Source.SUBMIT)
         finally:
-            self.is_sending = False
+            self._sent_at[number] = self._parts.clock.monotonic()
             if not submit.done():
                 submit.cancel()
 
-    async def _until_answered(self, submit: asyncio.Task[Fact], attempt: Attempt, link: Link) -> bool:
-        """True: it was broken off because nobody waits for it and its provider stops when the line is cut."""
-        breakable = link.capabilities.cancel is Cancel.DISCONNECT
+    async def _answer(self, submit: asyncio.Task[Fact], attempt: Attempt, link: Link) -> Fact | None:
+        """
+        What the submit answers; None if the attempt has ended without it.
+
+        Drivers keep the deadline by themselves. One that does not is not waited for: then the outcome is unknown.
+        """
         submit.add_done_callback(lambda _: self._woken.set())
         while not submit.done():
             self._woken.clear()
-            await self._woken.wait()
             unwanted = self.prediction.is_terminal or self.prediction.cancel_requested_at is not None
-            if unwanted and breakable and not submit.done():
-                submit.cancel()
-                await asyncio.wait({submit})
+            if unwanted and link.capabilities.cancel is Cancel.DISCONNECT:
+                await self._break_off(submit)
                 await self._commit(CancelSent(attempt=attempt.number, confirmed=True))
-                return True
-            current = self.prediction.attempts[attempt.number - 1]
-            if current.status.is_closed and not submit.done():
+                return None
+            if self.prediction.attempts[attempt.number - 1].status.is_closed:
                 # A callback has told the end before the submit was answered.
                 await asyncio.wait({submit}, timeout=self._parts.timing.store_pause)
-                return not submit.done()
-        return False
+                return None
+            until = attempt.deadline_at + timedelta(seconds=self._parts.timing.store_pause)
+            if unwanted:
+                until = min(until, self._grace_until())
+            left = (until - self._now()).total_seconds()
+            if left <= 0:
+                await self._break_off(submit)
+                raise OutcomeUnknown("the provider did not answer in its time")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._woken.wait()
+        return submit.result()
+
+    async def _break_off(self, submit: asyncio.Task[Fact]) -> None:
+        submit.cancel()
+        await asyncio.wait({submit}, timeout=self._parts.timing.store_pause)
 
     async def _submit_failed(self, attempt: Attempt, failure: ProviderFailure) -> None:
         current = self.prediction.attempts[attempt.number - 1]
         if current.status is AttemptStatus.INTENT:
             await self._commit(SubmitFailed(attempt=attempt.number, failure=failure.failure))
-        elif current.handle is None:
+        elif current.handle is None and current.status is not AttemptStatus.UNKNOWN:
             # It had begun to answer (a stream) and broke off; there is no handle by which it could be asked.
+            if not isinstance(failure, (JobFailed, OutcomeUnknown)):
+                failure = OutcomeUnknown(str(failure))
             await self._commit(AttemptEnded(attempt=attempt.number, failure=failure.failure))
+        # One that was sent before stays unknown: a repeat that fails says nothing of the first.
+
+    def _resend_at(self, attempt: Attempt, now: datetime) -> datetime | None:
+        """When an unknown attempt is sent again: only where the provider starts no second job for the same id."""
+        link = self._parts.links.get(attempt.provider)
+        if attempt.status is not AttemptStatus.UNKNOWN or link is None or not link.capabilities.idempotent_submit:
+            return None
+        tries = self._resends.get(attempt.number, 0)
+        if tries >= len(self._parts.timing.resend_pauses) or self._parts.offer(attempt.offer) is None:
+            return None
+        if attempt.number not in self._sent_at:
+            return now  # it was sent by a worker that is dead
+        due = self._sent_at[attempt.number] + self._parts.timing.resend_pauses[tries]
+        return now + timedelta(seconds=due - self._parts.clock.monotonic())
+
+    async def _resend(self, attempt: Attempt) -> None:
+        offer, link = self._parts.offer(attempt.offer), self._parts.links[attempt.provider]
+        self._resends[attempt.number] = self._resends.get(attempt.number, 0) + 1
+        if offer is not None:
+            await self._send(attempt, offer, link)
 
     # -- watching --------------------------------------------------------------------------------------------------
 
@@ -291,6 +329,12 @@ class Run:
                 await self._time_out(attempt)
                 return
             due = min(due, attempt.deadline_at)
+            resend_at = self._resend_at(attempt, now)
+            if resend_at is not None and resend_at <= now:
+                await self._resend(attempt)
+                return
+            if resend_at is not None:
+                due = min(due, resend_at)
             poll_at = self._poll_at(attempt, now)
             if poll_at is not None and poll_at <= now:
                 await self._poll(attempt)
@@ -330,30 +374,28 @@ class Run:
             self._parts.observer.poll_made(attempt.provider, "news")
             await self._commit(AttemptEnded(attempt=attempt.number, failure=failure.failure))
             return True
-        except ProviderFailure as failure:
+        except ProviderFailure:
             self._parts.observer.poll_made(attempt.provider, "failed")
-            await self._bear_silence(attempt, failure)
+            self._silent_since.setdefault(attempt.number, self._parts.clock.monotonic())
             return False
         self._silent_since.pop(attempt.number, None)
         await self._learn(attempt.number, fact, Source.POLL)
         self._parts.observer.poll_made(attempt.provider, "news" if self.prediction.revision > before else "same")
         return True
 
-    async def _bear_silence(self, attempt: Attempt, failure: ProviderFailure) -> None:
-        """A provider that cannot be asked for long may be gone for good, with the job: its outcome is unknown."""
-        now = self._parts.clock.monotonic()
-        seconds = now - self._silent_since.setdefault(attempt.number, now)
-        if seconds < self._parts.timing.silence or self.prediction.is_terminal:
-            return
-        unknown = OutcomeUnknown(f"the provider could not be asked for {seconds:.0f} s: {failure}")
-        await self._commit(AttemptEnded(attempt=attempt.number, failure=unknown.failure))
+    def _silent(self) -> frozenset[int]:
+        """Attempts that could not be asked about for long: their provider may be gone for good, with the job."""
+        since = self._parts.clock.monotonic() - self._parts.timing.silence
+        return frozenset(number for number, begun in self._silent_since.items() if begun <= since)
 
     async def _time_out(self, attempt: Attempt) -> None:
         """Its time is over, the prediction's is not: stop it and let another have the rest."""
         await self._cancel_upstream(attempt)
         current = self.prediction.attempts[attempt.number - 1]
         if not current.status.is_closed and self.prediction.winner != attempt.number:
-            await self._commit(AttemptEnded(attempt=attempt.number, failure=JobTimedOut().failure))
+            unknown = current.status is AttemptStatus.UNKNOWN
+            failure = OutcomeUnknown("nobody said in its time what became of it") if unknown else JobTimedOut()
+            await self._commit(AttemptEnded(attempt=attempt.number, failure=failure.failure))
 
     # -- ending ----------------------------------------------------------------------------------------------------
 
@@ -374,9 +416,7 @@ class Run:
 
     async def _stop(self) -> None:
         """Nobody waits for these attempts any more: stop them, settle them, or let them go after a grace."""
-        now = self._now()
-        asked_at = self.prediction.cancel_requested_at or self.prediction.completed_at or now
-        over = now >= asked_at + timedelta(seconds=self._parts.timing.cancel_grace)
+        over = self._now() >= self._grace_until()
         for attempt in open_attempts(self.prediction):
             if attempt.status is AttemptStatus.COLLECTING:
                 await self._commit(Collected(attempt=attempt.number, output=None))
@@ -396,6 +436,10 @@ class Run:
                     return
         tries = max((attempt.cancel_tries for attempt in open_attempts(self.prediction)), default=0)
         await self._sleep(min(0.5 * 2**tries, 5.0))
+
+    def _grace_until(self) -> datetime:
+        asked_at = self.prediction.cancel_requested_at or self.prediction.completed_at or self._now()
+        return asked_at + timedelta(seconds=self._parts.timing.cancel_grace)
 
     def _is_beyond_reach(self, attempt: Attempt) -> bool:
         """Nothing can be sent to it and nothing will come of it, so waiting has no point."""
@@ -427,7 +471,27 @@ class Run:
         await self._commit(Learned(attempt=number, fact=fact, source=source, cost=cost))
 
     async def _commit(self, happening: Happening) -> None:
-        self.update(await self._commit_as_holder(self.prediction.id, happening))
+        """
+        Raises StoreError for a step that can be decided again.
+
+        What a provider said once may never be said again: that waits for the store.
+        """
+        while True:
+            try:
+                self._take(await self._commit_as_holder(self.prediction.id, happening))
+                return
+            except LeaseLost:
+                raise
+            except StoreError as error:
+                if not isinstance(happening, (Learned, SubmitFailed)):
+                    raise
+                log.warning("a fact about prediction %s waits for the store: %s", self.prediction.id, error)
+                await asyncio.sleep(self._parts.timing.store_pause)
+
+    def _take(self, prediction: Prediction) -> None:
+        if prediction.revision > self.prediction.revision:
+            self.prediction = prediction
+            self._feedback.update(prediction)
 
     async def _sleep(self, seconds: float) -> None:
         """Until something was committed, a nudge or a drain came, or the time is over."""
@@ -444,11 +508,15 @@ class Run:
         return (self.prediction.deadline_at - self._now()).total_seconds()
 
     def _hold_seconds(self) -> float:
-        """An unknown outcome is only waited for where somebody may still call back."""
-        links = (
-            self._parts.links.get(a.provider) for a in self.prediction.attempts if a.status is AttemptStatus.UNKNOWN
-        )
-        return self._parts.timing.hold if any(link is not None and link.callbacks for link in links) else 0.0
+        """An unknown outcome is only waited for where somebody may still call back, or it can be sent again."""
+        now = self._now()
+        for attempt in self.prediction.attempts:
+            if attempt.status is not AttemptStatus.UNKNOWN:
+                continue
+            link = self._parts.links.get(attempt.provider)
+            if (link is not None and link.callbacks) or self._resend_at(attempt, now) is not None:
+                return self._parts.timing.hold
+        return 0.0
 
 
 def cost_of(

@@ -120,8 +120,9 @@ class Worker:
 
     async def _claim(self) -> None:
         if self._unreleased:
-            await self._store.release(self.id, sorted(self._unreleased))
-            self._unreleased.clear()
+            ids = sorted(self._unreleased)  # others may come in while these go
+            await self._store.release(self.id, ids)
+            self._unreleased.difference_update(ids)
         while not self.is_draining:
             claimed = await self._store.claim_due(self.id, limit=CLAIM_LIMIT)
             for prediction in claimed:

@@ -27,7 +27,7 @@ _MOST_BODY_BYTES = 64_000_000
 _MOST_WAIT_SECONDS = 60
 _COMMENT_SECONDS = 15.0
 _CALLBACK_TRIES = 4
-_CALLBACK_EVENTS = frozenset({"start", "output", "logs", "completed"})
+_CALLBACK_EVENTS = ("start", "output", "logs", "completed")
 _FIELDS = frozenset({"version", "input", "webhook", "webhook_events_filter", "stream", "webhook_completed"})
 
 
@@ -83,6 +83,7 @@ class Provider:
         self._is_cold = True
 
     async def aclose(self) -> None:
+        self.go_down()
         tasks = [*self._tasks, *self._runs.values()]
         for task in tasks:
             task.cancel()

@@ -68,6 +68,12 @@ async def test_a_hostile_body_gets_its_problem_and_leaves_nothing(
     assert caplog.records == []
 
 
+async def test_more_query_parameters_than_anybody_needs_are_refused(world: World) -> None:
+    reply = await world.alice.get("/v1/predictions?" + "&".join(["a=1"] * 65))
+    assert reply.status_code == 422, reply.text
+    assert_problem(reply.status_code, reply.headers["content-type"], reply.content)
+
+
 def assert_problem(status: int, content_type: str, content: bytes) -> None:
     assert content_type == "application/problem+json"
     problem = msgspec.json.decode(content)

@@ -50,6 +50,11 @@ def test_the_file_here_is_taken_and_a_named_one_before_it(tmp_path: Path, monkey
     assert relative.place == "etc/other.toml", "named as the user named it"
 
 
+def test_a_hash_that_is_cut_is_no_secret_that_was_written_out(tmp_path: Path) -> None:
+    [fault] = faults('[keys.app]\nhash = "sha256:…"\n', tmp_path)
+    assert fault.startswith("turnout.toml:2: keys.app.hash: this is no hash of a key")
+
+
 def test_four_slashes_are_an_absolute_path(tmp_path: Path) -> None:
     assert fine('[store]\nurl = "sqlite:////var/t.db"\n', tmp_path).store_path == Path("/var/t.db")
 

@@ -112,6 +112,29 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+async def test_a_bug_in_one_round_does_not_end_all_deliveries(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    claim = world.store.claim_deliveries
+    rounds = 0
+
+    async def claim_or_stumble(*args: Any, **options: Any) -> list[Delivery]:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            raise RuntimeError("a bug")
+        return await claim(*args, **options)
+
+    monkeypatch.setattr(world.store, "claim_deliveries", claim_or_stumble)
+    script = Script()
+    world.store.put(1, "https://a.example/")
+    async with world.running(script) as outbox:
+        await settle()
+        outbox.wake()
+        await script.until(1)
+    assert "a round of the outbox failed" in caplog.text
+
+
 async def test_retries_carry_the_same_bytes_and_id_until_a_2xx(world: World) -> None:
     async with receiving(saying("500 Broken"), saying("302 Away"), saying("204 No Content")) as receiver:
         id = world.store.put(1, receiver.url, body=b'{"a": 1,  "b":"\xc3\xa9"}')

@@ -1,0 +1,77 @@
+"""The demonstration is run as the README says, and does what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+
+async def start(*arguments: str, folder: Path) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "gateway",
+        "demo",
+        *arguments,
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "160"},
+    )
+
+
+@pytest.mark.timeout(90)
+async def test_every_prediction_ends_while_all_providers_die_and_the_picture_is_upscaled(tmp_path: Path) -> None:
+    Image.linear_gradient("L").convert("RGB").resize((90, 60)).save(tmp_path / "given.png")
+    process = await start("given.png", folder=tmp_path)
+    output, errors = (stream.decode() for stream in await process.communicate())
+    assert process.returncode == 0, output + errors
+    assert errors == ""
+    assert "60 of 60 predictions ended" in output
+    assert "thrifty is killed" in output
+    assert "swift is killed" in output
+    assert "steady is killed" in output
+    assert re.search(r"fallback: the last resort", output)
+    assert re.search(r"webhook +verified, id msg_", output)
+    assert "60 webhooks arrived signed" in output
+    with Image.open(tmp_path / "turnout-demo.png") as picture:
+        assert picture.size == (180, 120)
+
+
+@pytest.mark.timeout(90)
+async def test_kept_running_it_prints_a_line_that_works(tmp_path: Path) -> None:
+    process = await start("--keep", folder=tmp_path)
+    assert process.stdout is not None
+    try:
+        line = ""
+        while not line.startswith("curl "):
+            line = (await process.stdout.readline()).decode()
+            assert line, "it ended without the line to try"
+        curl = await asyncio.create_subprocess_shell(line, stdout=asyncio.subprocess.PIPE)
+        answer, _ = await curl.communicate()
+        assert b'"status":"succeeded"' in answer
+        url = re.search(r"http://\S+?(?=/v1)", line)
+        assert url is not None
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"{url[0]}/livez")).status_code == 200
+    finally:
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+
+
+async def test_a_file_that_is_no_picture_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    process = await start("notes.txt", folder=tmp_path)
+    output, errors = (stream.decode() for stream in await process.communicate())
+    assert process.returncode == 2
+    assert output == ""
+    assert errors.startswith("turnout: notes.txt: it cannot be read as a picture")
+    assert errors.count("\n") == 1
