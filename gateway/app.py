@@ -41,6 +41,7 @@ from gateway.contract.prediction import Prediction
 from gateway.contract.provider import Adapter
 from gateway.delivery.outbox import Outbox
 from gateway.delivery.webhook import Sender, new_secret
+from gateway.edge import EdgeProtocol
 from gateway.engine.attempt import Timing
 from gateway.engine.engine import Engine
 from gateway.engine.lifecycle import reduce
@@ -414,7 +415,8 @@ class _Server(uvicorn.Server):
     def __init__(self, gateway: Gateway, *, drain_seconds: float) -> None:
         config = uvicorn.Config(
             gateway.app,
-            http="httptools",
+            http=EdgeProtocol,
+            ws="none",
             loop="none",
             lifespan="off",
             log_config=None,

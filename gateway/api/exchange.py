@@ -23,6 +23,7 @@ BODY_SECONDS = 15.0
 LEAST_BYTES_PER_SECOND = 1_000
 MOST_QUERY_FIELDS = 64
 STALLED_SEND_SECONDS = 30.0
+_TURNS = 4  # read the end, close the transport, tell the protocol, and one to spare
 
 Headers = tuple[tuple[bytes, bytes], ...]
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
@@ -173,6 +174,18 @@ class Exchange:
             return bool(answer.value["type"] == "http.disconnect")
         waiting.close()
         return False
+
+    async def catch_up(self) -> None:
+        """
+        Lets `is_broken` know what the kernel knows by now.
+
+        A request that is answered without waiting for anything is answered before the loop has read that its
+        connection ended together with it.
+        """
+        for _ in range(_TURNS):
+            if self.is_broken():
+                return
+            await asyncio.sleep(0)
 
     async def disconnected(self) -> None:
         """Returns when the peer is gone."""

@@ -50,7 +50,10 @@ async def create(exchange: Exchange) -> Reply:
             prediction = _accepted(result)
             is_repeat = result.outcome is Created.SAME
         posting.settle(prediction.id)
-        return await _created_reply(exchange, prediction, is_repeat=is_repeat)
+        reply = await _created_reply(exchange, prediction, is_repeat=is_repeat)
+        if is_repeat:  # whose connection broke once may break again, and this reply had nothing to wait for
+            await exchange.catch_up()
+        return reply
     finally:
         # Between this look and the reply's first byte nothing else runs.
         repeats.end(posting, is_broken=exchange.is_broken(), now=context.clock.monotonic())

@@ -115,7 +115,8 @@ async def send(
         idempotency_id=derived_id(prediction.id, str(attempt.number)),
         callback_url=callback,
         deadline_seconds=max(0.1, (attempt.deadline_at - now).total_seconds()),
-        stream="stream" in link.capabilities.modes,
+        # What grows is to be seen growing: by the provider's stream, or by the callbacks it sends of each step.
+        stream="stream" in link.capabilities.modes or callback is not None,
         options=offer.options,
     )
     return await link.driver.submit(call, on_fact=on_fact)

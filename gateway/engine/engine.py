@@ -109,9 +109,14 @@ class Engine:
         if self.open_count >= self._max_in_flight:
             raise StoreOverloaded(f"{self.open_count} predictions are open, which is the limit; try again later")
         prediction = self._new_prediction(request, owner, cancel_after_seconds)
-        result = await self._store.create(
-            prediction, idempotency_key=idempotency_key, body_hash=body_hash, worker=self._worker.id
-        )
+        try:
+            result = await self._store.create(
+                prediction, idempotency_key=idempotency_key, body_hash=body_hash, worker=self._worker.id
+            )
+        except asyncio.CancelledError:
+            # Nobody waits for the answer any more, but it may be committed all the same, and held by us.
+            self._worker.release_later(prediction.id)
+            raise
         if result.outcome is Created.CREATED:
             self._parts.observer.prediction_created(result.prediction)
             self._worker.take(result.prediction)

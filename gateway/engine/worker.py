@@ -61,6 +61,10 @@ class Worker:
         self._tasks[prediction.id] = asyncio.create_task(self._drive(prediction.id, run))
         return run
 
+    def release_later(self, id: str) -> None:
+        """Held by this worker, perhaps, but driven by nobody: let go at the next claim, and so claimed again."""
+        self._unreleased.add(id)
+
     async def drain(self, *, seconds: float) -> None:
         """
         Let everything go: no more claims, submits in flight are waited for, leases released.
@@ -108,7 +112,7 @@ class Worker:
         try:
             await self._store.release(self.id, [id])
         except StoreError:
-            self._unreleased.add(id)  # else it would be held for as long as this worker lives, and driven by nobody
+            self.release_later(id)  # else it would be held for as long as this worker lives
 
     async def _rest(self, id: str, run: Run) -> None:
         with contextlib.suppress(Exception):

@@ -26,7 +26,7 @@ def block(containing: str) -> str:
 def test_the_first_configuration_loads(tmp_path: Path) -> None:
     (tmp_path / "upscaler.json").write_text('{"Input": {"properties": {"image": {"type": "string"}}}, "Output": {}}')
     text = block("[keys.app]").replace("sha256:…", "sha256:" + "0" * 64)
-    loaded = parse(text, place="README.md", folder=tmp_path, environ={"REPLICATE_API_TOKEN": "r8_x"})
+    loaded = parse(text, place="README.md", folder=tmp_path, environ={"REPLICATE_UPSTREAM_TOKEN": "r8_x"})
     assert [offer.provider for offer in loaded.config.models[0].offers] == ["replicate", "gpu"]
 
 

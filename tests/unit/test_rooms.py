@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "gateway.store": frozenset({"gateway.contract"}),
     "gateway.artifact": frozenset({"gateway.contract", "gateway.net"}),
     "gateway.telemetry": frozenset({"gateway.contract"}),
+    "gateway.edge": frozenset(),
     "gateway.plugins": frozenset({"gateway.contract"}),
     "gateway.delivery": frozenset({"gateway.contract", "gateway.store.protocol", "gateway.net"}),
     "gateway.engine": frozenset({"gateway.contract", "gateway.routing", "gateway.store.protocol"}),
@@ -43,6 +44,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
 ONLY_FOR: dict[str, frozenset[str]] = {
     "gateway.app": frozenset({"gateway.cli", "gateway.commands"}),
     "gateway.cli": frozenset({"gateway.__main__"}),
+    "gateway.edge": frozenset({"gateway.app"}),
     "gateway.commands": frozenset({"gateway.cli", "gateway.app"}),
     "gateway.demo": frozenset({"gateway.cli", "gateway.commands"}),
     "gateway.testing": frozenset(),

@@ -30,7 +30,7 @@ from gateway.routing.breaker import Breakers
 from gateway.routing.catalog import Catalog
 from gateway.routing.planner import Planner
 from gateway.routing.signals import Board
-from gateway.store.protocol import Applied
+from gateway.store.protocol import Applied, Reduce
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import START, FakeProvider, ManualClock, Script, VirtualLoop, run_virtual
 from policies.document import Fallback, Limits, Policy, Rank
@@ -39,6 +39,7 @@ MODEL = "acme/upscaler"
 VERSION = "f" * 64
 PRICE = 1_000_000
 OWNER = "acme"
+COMMIT_SECONDS = 0.001  # time passes while the store works: what spins is seen to
 
 P = ParamSpec("P")
 
@@ -70,15 +71,13 @@ class Ward:
     """
     A store between the engine and its file: it can be out, it can die with its engine, and it watches every change.
 
-    `out_for(n)`: the next n commits fail. A prediction that was terminal once and is seen different later is written
-    into `breaches`.
+    A prediction that was terminal once and is seen different later is written into `breaches` (I2).
     """
 
     def __init__(self, store: SqliteStore, ended: dict[str, tuple[Any, ...]], breaches: list[str]) -> None:
         self.store = store
         self.is_out = False
         self.is_dead = False
-        self.failures_left = 0
         self.applied: list[tuple[str, Happening, Applied]] = []
         self.fails: Callable[[str, Any], bool] = lambda verb, happening: False
         self._ended = ended
@@ -95,6 +94,7 @@ class Ward:
                 raise StoreUnavailable("the disk is gone")
             loop = cast(VirtualLoop, asyncio.get_running_loop())
             result = await loop.outside(call(*args, **kwargs))
+            await asyncio.sleep(COMMIT_SECONDS)
             if self.is_dead:
                 await asyncio.Event().wait()
             if verb == "apply":
@@ -132,9 +132,14 @@ class Keeping:
 
 
 class AsItIs:
-    """An Intake that changes nothing."""
+    """An Intake that changes nothing; `raises` is a bug."""
+
+    def __init__(self) -> None:
+        self.raises: Exception | None = None
 
     async def fit(self, input: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if self.raises is not None:
+            raise self.raises
         return input
 
 
@@ -174,10 +179,11 @@ class Stage:
         self.fallbacks: set[str] = set()
         self.reachable: dict[str, bool] = {}
         self.collector = Keeping()
+        self.intake = AsItIs()
         self.observer = Watcher()
         self.breaches: list[str] = []
         self.accepted: list[str] = []
-        self.engine_class: type[Engine] = Engine
+        self.reduce: Reduce = reduce
         self.board: Board
         self.breakers: Breakers
         self.engine: Engine | None = None
@@ -216,7 +222,9 @@ class Stage:
 
     async def open(self) -> Engine:
         loop = cast(VirtualLoop, asyncio.get_running_loop())
-        store = await loop.outside(SqliteStore.open(self.path, reduce=reduce, snapshot=_snapshot, clock=self.clock))
+        store = await loop.outside(
+            SqliteStore.open(self.path, reduce=self.reduce, snapshot=_snapshot, clock=self.clock)
+        )
         self.store = Ward(store, self._ended, self.breaches)
         self._generation += 1
         self.catalog = Catalog([self._model()])
@@ -232,7 +240,7 @@ class Stage:
             },
             offer=self.catalog.offer,
             collector=self.collector,
-            intake=AsItIs(),
+            intake=self.intake,
             observer=self.observer,
             clock=self.clock,
             draw=self._draw,
@@ -240,8 +248,7 @@ class Stage:
             callback_base="https://turnout.test",
             timing=self.timing,
         )
-        before = asyncio.all_tasks()
-        self.engine = self.engine_class(
+        self.engine = Engine(
             cast(Any, self.store),
             parts,
             ids=self._ids,
@@ -250,7 +257,6 @@ class Stage:
             wake_outbox=lambda: None,
         )
         await self.engine.start()
-        self._bystanders = before
         return self.engine
 
     async def close(self) -> None:
@@ -343,16 +349,16 @@ class Stage:
     async def check(self, id: str, *, may_pay_twice: bool = False) -> Prediction:
         """I1, I2, I4, I5 and I9 for a prediction that has come to rest."""
         prediction = await self.read(id)
-        assert prediction.is_terminal
-        assert not is_open(prediction)
-        assert self.breaches == []
+        assert prediction.is_terminal, f"it is still {prediction.status}"
+        assert not is_open(prediction), "an attempt is still open"
+        assert self.breaches == [], "; ".join(self.breaches)
         self._check_jobs(prediction, may_pay_twice=may_pay_twice)
         await self._check_ledger(prediction)
         events = [event.event for event in await self.store.events(id)]
-        assert events.count("done") == 1
-        assert events[-1] == "done"
+        assert events.count("done") == 1, f"its stream said {events}"
+        assert events[-1] == "done", f"its stream said {events}"
         deliveries = [delivery for delivery in await self.store.deliveries(id) if delivery.is_final]
-        assert len(deliveries) == 1
+        assert len(deliveries) == 1, f"its end is delivered {len(deliveries)} times"
         return prediction
 
     def _check_jobs(self, prediction: Prediction, *, may_pay_twice: bool) -> None:
@@ -374,8 +380,9 @@ class Stage:
     async def _check_ledger(self, prediction: Prediction) -> None:
         """I5: the ledger and the providers' books agree."""
         rows = {number: (state, nanos) for number, state, nanos in await self.ledger(prediction.id)}
-        assert rows.keys() == {attempt.number for attempt in prediction.attempts}
-        assert "reserved" not in {state for state, _ in rows.values()}
+        numbers = {attempt.number for attempt in prediction.attempts}
+        assert rows.keys() == numbers, f"attempts {numbers}, in the ledger {set(rows)}"
+        assert "reserved" not in {state for state, _ in rows.values()}, f"money is still reserved: {rows}"
         billed = {job.attempt for p in self.providers.values() for job in p.billed(prediction.id)}
         for number in billed:
             assert rows[number][0] in ("settled", "maybe"), f"attempt {number} was billed, the ledger says {rows}"
