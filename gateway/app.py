@@ -11,14 +11,11 @@ import logging
 import os
 import random
 import secrets
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from types import FrameType
+from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urlsplit
 
-import uvicorn
 import uvloop
 from litestar import Litestar
 
@@ -41,7 +38,7 @@ from gateway.contract.prediction import Prediction
 from gateway.contract.provider import Adapter
 from gateway.delivery.outbox import Outbox
 from gateway.delivery.webhook import Sender, new_secret
-from gateway.edge import EdgeProtocol
+from gateway.edge import EdgeServer, bind
 from gateway.engine.attempt import Timing
 from gateway.engine.engine import Engine
 from gateway.engine.lifecycle import reduce
@@ -74,7 +71,7 @@ def serve(loaded: Loaded, *, host: str | None = None, port: int | None = None) -
     server = loaded.config.server
     host = host or server.host
     keys, made = _keys(loaded, host)
-    listener = _bind(host, server.port if port is None else port, loaded.place)
+    listener = bind(host, server.port if port is None else port, place=loaded.place)
     with listener:
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         with runner:
@@ -94,7 +91,8 @@ async def _serve(
     address = f"http://{'localhost' if host == '::1' else host}:{listener.getsockname()[1]}"
     public_url = (loaded.config.server.public_url or address).rstrip("/")
     async with running(loaded, public_url=public_url, keys=keys, redaction=redaction) as gateway:
-        server = _Server(gateway, drain_seconds=loaded.config.server.drain_seconds)
+        drain_seconds = loaded.config.server.drain_seconds
+        server = EdgeServer(gateway.app, begin_drain=gateway.engine.begin_drain, drain_seconds=drain_seconds)
         _greet(address, public_url, made)
         # What was made at the start stays; young garbage is nearly all there is, and dies by its reference counts.
         gc.collect()
@@ -366,22 +364,6 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _bind(host: str, port: int, place: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise ConfigurationError(
-            f"{place}: server: cannot listen on {host}:{port} ({error.strerror}); "
-            "end what listens there, or choose another with --port (0 takes any)"
-        ) from None
-    return listener
-
-
 def _greet(address: str, public_url: str, made: str | None) -> None:
     lines = [f"Turnout {__version__} serves at {address}/v1"]
     if public_url != address:
@@ -407,41 +389,3 @@ async def _sweep(artifacts: Artifacts, clock: SystemClock) -> None:
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait({task}, timeout=5.0)
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn, told what a first signal means here: become unready, let waiting callers go, then close."""
-
-    def __init__(self, gateway: Gateway, *, drain_seconds: float) -> None:
-        config = uvicorn.Config(
-            gateway.app,
-            http=EdgeProtocol,
-            ws="none",
-            loop="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=max(1, int(drain_seconds)),
-        )
-        super().__init__(config)
-        self._gateway = gateway
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Uvicorn's own raises the signal again when it has closed, which would end us before we have drained."""
-        loop = asyncio.get_running_loop()
-        signals = (signal.SIGINT, signal.SIGTERM)
-        for number in signals:
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
-            yield
-        finally:
-            for number in signals:
-                loop.remove_signal_handler(number)  # a second one means: now
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._gateway.engine.begin_drain()
-        super().handle_exit(sig, frame)

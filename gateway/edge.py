@@ -1,12 +1,20 @@
-"""The server's edge: how long, and how large, a peer may be before it has said what it wants. Reads no request."""
+"""The server's edge: the socket, the bounds on peers that never come to the point, the signals. Reads no request."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, ClassVar
 
 import msgspec
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.contract.errors import ConfigurationError
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -61,3 +69,58 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+class EdgeServer(uvicorn.Server):
+    """Uvicorn, told what a first signal means here: become unready, let waiting callers go, then close."""
+
+    def __init__(self, app: Any, *, begin_drain: Callable[[], None], drain_seconds: float) -> None:
+        config = uvicorn.Config(
+            app,
+            http=EdgeProtocol,
+            ws="none",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(1, int(drain_seconds)),
+        )
+        super().__init__(config)
+        self._begin_drain = begin_drain
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Uvicorn's own raises the signal again when it has closed, which would end us before we have drained."""
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for number in signals:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)  # a second one means: now
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._begin_drain()
+        super().handle_exit(sig, frame)
+
+
+def bind(host: str, port: int, *, place: str) -> socket.socket:
+    """A listening socket; port 0 takes any. Raises ConfigurationError, with `place` to say where the address stands."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"{place}: server: cannot listen on {host}:{port} ({error.strerror}); "
+            "end what listens there, or choose another with --port (0 takes any)"
+        ) from None
+    return listener

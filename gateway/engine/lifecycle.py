@@ -16,7 +16,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from gateway.contract.attempt import Attempt, AttemptStatus
@@ -42,6 +41,7 @@ from gateway.contract.fact import (
 )
 from gateway.contract.money import NOTHING_SPENT, UNKNOWN_COST, Cost
 from gateway.contract.prediction import Prediction, Status, WebhookEvent
+from gateway.engine.event import any_text, as_json, is_longer, output_events
 from gateway.store.protocol import Reduction
 
 _PHASE_STATUS = {
@@ -178,7 +178,7 @@ def _progressed(prediction: Prediction, attempt: Attempt, fact: Fact, now: datet
         handle=attempt.handle or fact.handle,
         accepted_at=attempt.accepted_at or now,
         running_at=attempt.running_at or (now if status is AttemptStatus.RUNNING else None),
-        output=fact.output if _is_longer(fact.output, attempt.output) else attempt.output,
+        output=fact.output if is_longer(fact.output, attempt.output) else attempt.output,
         logs=fact.logs if fact.logs is not None and len(fact.logs) > len(attempt.logs) else attempt.logs,
         metrics=attempt.metrics | fact.metrics if fact.metrics else attempt.metrics,
         failure=None if attempt.status is AttemptStatus.UNKNOWN else attempt.failure,
@@ -202,7 +202,7 @@ def _show(prediction: Prediction, attempt: Attempt, now: datetime) -> Change:
         prediction = replace(prediction, status=Status.PROCESSING, started_at=now)
         effects += _notify(prediction, WebhookEvent.START)
     if attempt.output is not None and _may_show(prediction, attempt):
-        events = _output_events(prediction.output, attempt.output)
+        events = output_events(prediction.output, attempt.output)
         if events:
             prediction = replace(prediction, output=attempt.output, shown=attempt.number)
             effects += events + _notify(prediction, WebhookEvent.OUTPUT)
@@ -316,7 +316,7 @@ def _finish(prediction: Prediction, attempt: Attempt, output: Any, now: datetime
         note = "output starts again: the provider that had begun it failed\n"
         effects += (StreamEvent(event="logs", data=note),)
         prediction = replace(prediction, output=None)
-    effects += _output_events(prediction.output, output)
+    effects += output_events(prediction.output, output)
     metrics = dict(attempt.metrics)
     if "predict_time" not in metrics and attempt.running_at is not None and attempt.ended_at is not None:
         metrics["predict_time"] = max(0.0, (attempt.ended_at - attempt.running_at).total_seconds())
@@ -334,9 +334,9 @@ def _end(prediction: Prediction, status: Status, now: datetime, *, failure: Fail
     prediction = replace(prediction, status=status, error=error, failure=failure, completed_at=now, metrics=metrics)
     effects: tuple[Effect, ...] = ()
     if failure is not None:
-        effects += (StreamEvent(event="error", data=_json({"detail": error})),)
+        effects += (StreamEvent(event="error", data=as_json({"detail": error})),)
     reason = {Status.SUCCEEDED: None, Status.FAILED: "error"}.get(status, "canceled")
-    effects += (StreamEvent(event="done", data=_json({"reason": reason} if reason else {})),)
+    effects += (StreamEvent(event="done", data=as_json({"reason": reason} if reason else {})),)
     return prediction, effects + _notify(prediction, WebhookEvent.COMPLETED)
 
 
@@ -357,8 +357,8 @@ def must_collect(prediction: Prediction, output: Any) -> bool:
     if output is None:
         return False
     if prediction.request.file_output:
-        return _any_text(output, lambda text: text.startswith(("data:", "http://", "https://")))
-    return _any_text(output, lambda text: text.startswith("data:") and ";base64," in text[:256])
+        return any_text(output, lambda text: text.startswith(("data:", "http://", "https://")))
+    return any_text(output, lambda text: text.startswith("data:") and ";base64," in text[:256])
 
 
 # -- small pieces ---------------------------------------------------------------------------------------------------
@@ -391,52 +391,6 @@ def _settlement(attempt: Attempt) -> LedgerEntry:
     if attempt.status is AttemptStatus.CANCELED and attempt.running_at is None:
         return _ledger(attempt, "released", 0, "canceled before it ran")
     return _ledger(attempt, "settled", cost.nanos, cost.basis)
-
-
-def _is_longer(new: Any, old: Any) -> bool:
-    """Whether `new` says more than `old`: outputs of a running attempt are cumulative and only grow."""
-    if new is None or new == old:
-        return False
-    if isinstance(new, (list, str)) and isinstance(old, type(new)):
-        return len(new) > len(old)
-    return old is None
-
-
-def _output_events(shown: Any, output: Any) -> tuple[StreamEvent, ...]:
-    """What a stream has yet to say to get from `shown` to `output`. Text chunks travel together, files one by one."""
-    if output is None or output == shown:
-        return ()
-    if isinstance(output, list):
-        seen = len(shown) if isinstance(shown, list) and output[: len(shown)] == shown else 0
-        rest = output[seen:]
-        if not rest:
-            return ()
-        if all(isinstance(item, str) for item in rest):
-            if any(item.startswith(("https://", "http://", "data:")) for item in rest):
-                return tuple(StreamEvent(event="output", data=item) for item in rest)
-            return (StreamEvent(event="output", data="".join(rest)),)
-        return tuple(StreamEvent(event="output", data=_text(item)) for item in rest)
-    if isinstance(output, str) and isinstance(shown, str) and output.startswith(shown):
-        return (StreamEvent(event="output", data=output[len(shown) :]),)
-    return (StreamEvent(event="output", data=_text(output)),)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else _json(value)
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def _any_text(value: Any, test: Callable[[str], bool]) -> bool:
-    if isinstance(value, str):
-        return test(value)
-    if isinstance(value, list):
-        return any(_any_text(item, test) for item in value)
-    if isinstance(value, dict):
-        return any(_any_text(item, test) for item in value.values())
-    return False
 
 
 _REDUCERS: dict[type, Callable[[Prediction, Any, datetime], Change]] = {

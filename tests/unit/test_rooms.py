@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "gateway.store": frozenset({"gateway.contract"}),
     "gateway.artifact": frozenset({"gateway.contract", "gateway.net"}),
     "gateway.telemetry": frozenset({"gateway.contract"}),
-    "gateway.edge": frozenset(),
+    "gateway.edge": frozenset({"gateway.contract"}),
     "gateway.plugins": frozenset({"gateway.contract"}),
     "gateway.delivery": frozenset({"gateway.contract", "gateway.store.protocol", "gateway.net"}),
     "gateway.engine": frozenset({"gateway.contract", "gateway.routing", "gateway.store.protocol"}),
