@@ -42,7 +42,7 @@ from gateway.edge import EdgeServer, bind
 from gateway.engine.attempt import Timing
 from gateway.engine.engine import Engine
 from gateway.engine.lifecycle import reduce
-from gateway.engine.run import Parts
+from gateway.engine.parts import Parts
 from gateway.engine.seam import Link
 from gateway.net.target import Guard
 from gateway.routing.breaker import Breakers

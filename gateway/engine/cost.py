@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.money import UNKNOWN_COST, Cost, CostBasis, Price
+from gateway.contract.prediction import Prediction
+from gateway.contract.route import Offer
 from gateway.routing.unit import measured_units
 
 
@@ -27,3 +31,19 @@ def settle(price: Price, fact: Fact, *, input: dict[str, Any], run_seconds: floa
     else:
         nanos = 0
     return Cost(nanos=nanos, basis=CostBasis.COMPUTED if nanos is not None else CostBasis.UNKNOWN)
+
+
+def cost_of(
+    prediction: Prediction, number: int, fact: Fact, *, offer: Callable[[str], Offer | None], now: datetime
+) -> Cost | None:
+    """What attempt `number` cost, if `fact` ends it."""
+    if not fact.phase.is_end:
+        return None
+    attempt = prediction.attempts[number - 1]
+    served = offer(attempt.offer)
+    if served is None:
+        return fact.cost
+    start = fact.started_at or attempt.running_at or attempt.begun_at
+    end = fact.completed_at if fact.completed_at is not None and fact.started_at is not None else now
+    run_seconds = max(0.0, (end - start).total_seconds())
+    return settle(served.price, fact, input=prediction.request.input, run_seconds=run_seconds)

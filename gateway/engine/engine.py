@@ -13,7 +13,9 @@ from gateway.contract.clock import Ids, hash_token
 from gateway.contract.errors import CallbackForged, NotFound, StoreOverloaded
 from gateway.contract.fact import CancelRequested, Happening, Learned, Notify, Source, StreamEvent
 from gateway.contract.prediction import Prediction, Request
-from gateway.engine.run import Parts, Run, cost_of
+from gateway.engine.cost import cost_of
+from gateway.engine.parts import Parts
+from gateway.engine.run import Run
 from gateway.engine.worker import Worker
 from gateway.store.protocol import Applied, Created, CreateResult, Store
 

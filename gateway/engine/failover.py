@@ -6,6 +6,7 @@ import enum
 from datetime import datetime, timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.errors import Failure, NoCandidate, OutcomeUnknown, Verdict
@@ -100,6 +101,10 @@ def exhausted(prediction: Prediction, plan: Plan | None = None) -> Failure:
     ]
     if any(attempt.status is AttemptStatus.UNKNOWN for attempt in prediction.attempts):
         return OutcomeUnknown("no provider said what became of it in time: " + "; ".join(tried)).failure
+    if len(tried) == 1 and len(prediction.attempts) == 1:
+        # There was one to try: what it said is what the caller wants to read.
+        only = prediction.attempts[0].failure
+        return replace(only, verdict=Verdict.FINAL) if only is not None else NoCandidate().failure
     if tried:
         return NoCandidate("every candidate failed: " + "; ".join(tried)).failure
     plan = plan or prediction.plan

@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
-import msgspec
-
 from gateway.contract.attempt import Attempt, AttemptStatus
-from gateway.contract.clock import Clock
 from gateway.contract.errors import (
     EngineFailed,
     JobFailed,
@@ -38,42 +35,21 @@ from gateway.contract.fact import (
     Source,
     SubmitFailed,
 )
-from gateway.contract.money import Cost
-from gateway.contract.observer import Observer
 from gateway.contract.prediction import Prediction
 from gateway.contract.provider import Cancel, Cancellation
 from gateway.contract.route import Choice, Offer, Plan
-from gateway.engine.attempt import PollSchedule, Timing, new_attempt, send
-from gateway.engine.cost import settle
+from gateway.engine.agenda import Agenda
+from gateway.engine.attempt import new_attempt, send
+from gateway.engine.cost import cost_of
 from gateway.engine.failover import Need, Next, choose, exhausted, next_need
 from gateway.engine.feedback import Feedback
 from gateway.engine.lifecycle import open_attempts
-from gateway.engine.seam import Collector, Intake, Link
-from gateway.routing.breaker import Breakers
-from gateway.routing.planner import Planner
-from gateway.routing.signals import Board
+from gateway.engine.parts import Parts
+from gateway.engine.seam import Link
 
 log = logging.getLogger("turnout.engine")
 
 Commit = Callable[[str, Happening], Awaitable[Prediction]]
-
-
-class Parts(msgspec.Struct, kw_only=True, frozen=True):
-    """What every run shares."""
-
-    planner: Planner
-    breakers: Breakers
-    board: Board
-    links: Mapping[str, Link]
-    offer: Callable[[str], Offer | None]
-    collector: Collector
-    intake: Intake
-    observer: Observer
-    clock: Clock
-    draw: Callable[[], float]
-    secret: bytes
-    callback_base: str
-    timing: Timing
 
 
 class Run:
@@ -90,12 +66,8 @@ class Run:
         self._commit_as_holder = commit
         self._feedback = Feedback(parts.board, parts.observer)
         self._woken = asyncio.Event()
-        self._nudged: set[int] = set()
         self._draining = False
-        self._polls: dict[int, tuple[PollSchedule, float]] = {}
-        self._sent_at: dict[int, float] = {}
-        self._resends: dict[int, int] = {}
-        self._silent_since: dict[int, float] = {}  # attempts whose polls fail, by when that began
+        self._agenda = Agenda(parts)
 
     # -- from outside ----------------------------------------------------------------------------------------------
 
@@ -105,7 +77,7 @@ class Run:
 
     def nudge(self, attempt: int) -> None:
         """A callback that is not believed: look for yourself, now."""
-        self._nudged.add(attempt)
+        self._agenda.nudge(attempt)
         self._woken.set()
 
     def drain(self) -> None:
@@ -128,7 +100,7 @@ class Run:
         try:
             await self._resume()
             while not self._draining:
-                hold_seconds, silent = self._hold_seconds(), self._silent()
+                hold_seconds, silent = self._hold_seconds(), self._agenda.silent()
                 step = next_need(self.prediction, self._now(), hold_seconds=hold_seconds, silent=silent)
                 if step.need is Need.REST:
                     return
@@ -148,6 +120,8 @@ class Run:
                 await self._stop()
             case Need.EXPIRE:
                 await self._commit(DeadlinePassed())
+                if not self.prediction.is_terminal:
+                    await self._sleep(self._parts.timing.store_pause)  # the store's clock is behind ours
             case Need.GIVE_UP if step.failure is not None:
                 await self._commit(GivenUp(failure=step.failure))
 
@@ -248,7 +222,7 @@ class Run:
                 self._feedback.submitted(number, self._parts.clock.monotonic() - begun)
             await self._learn(number, fact, Source.SUBMIT)
         finally:
-            self._sent_at[number] = self._parts.clock.monotonic()
+            self._agenda.sent(number)
             if not submit.done():
                 submit.cancel()
 
@@ -297,22 +271,9 @@ class Run:
             await self._commit(AttemptEnded(attempt=attempt.number, failure=failure.failure))
         # One that was sent before stays unknown: a repeat that fails says nothing of the first.
 
-    def _resend_at(self, attempt: Attempt, now: datetime) -> datetime | None:
-        """When an unknown attempt is sent again: only where the provider starts no second job for the same id."""
-        link = self._parts.links.get(attempt.provider)
-        if attempt.status is not AttemptStatus.UNKNOWN or link is None or not link.capabilities.idempotent_submit:
-            return None
-        tries = self._resends.get(attempt.number, 0)
-        if tries >= len(self._parts.timing.resend_pauses) or self._parts.offer(attempt.offer) is None:
-            return None
-        if attempt.number not in self._sent_at:
-            return now  # it was sent by a worker that is dead
-        due = self._sent_at[attempt.number] + self._parts.timing.resend_pauses[tries]
-        return now + timedelta(seconds=due - self._parts.clock.monotonic())
-
     async def _resend(self, attempt: Attempt) -> None:
         offer, link = self._parts.offer(attempt.offer), self._parts.links[attempt.provider]
-        self._resends[attempt.number] = self._resends.get(attempt.number, 0) + 1
+        self._agenda.resending(attempt.number)
         if offer is not None:
             await self._send(attempt, offer, link)
 
@@ -329,13 +290,13 @@ class Run:
                 await self._time_out(attempt)
                 return
             due = min(due, attempt.deadline_at)
-            resend_at = self._resend_at(attempt, now)
+            resend_at = self._agenda.resend_at(attempt, now)
             if resend_at is not None and resend_at <= now:
                 await self._resend(attempt)
                 return
             if resend_at is not None:
                 due = min(due, resend_at)
-            poll_at = self._poll_at(attempt, now)
+            poll_at = self._agenda.poll_at(attempt, now)
             if poll_at is not None and poll_at <= now:
                 await self._poll(attempt)
                 return
@@ -343,30 +304,13 @@ class Run:
                 due = min(due, poll_at)
         await self._sleep((due - now).total_seconds())
 
-    def _poll_at(self, attempt: Attempt, now: datetime) -> datetime | None:
-        link = self._parts.links.get(attempt.provider)
-        if link is None or attempt.handle is None or not link.capabilities.pollable:
-            return None
-        if attempt.number in self._nudged:
-            return now
-        if attempt.number not in self._polls:
-            expected = self._parts.board.snapshot(attempt.offer).total_p50
-            schedule = PollSchedule(link, self._parts.timing, expected_seconds=expected)
-            first = schedule.next_seconds(self._parts.draw)
-            self._polls[attempt.number] = (schedule, self._parts.clock.monotonic() + first)
-        return now + timedelta(seconds=self._polls[attempt.number][1] - self._parts.clock.monotonic())
-
     async def _poll(self, attempt: Attempt) -> bool:
         """Ask the provider. True if it answered."""
         link = self._parts.links[attempt.provider]
         handle = attempt.handle
         if handle is None:
             return False
-        self._nudged.discard(attempt.number)
-        if attempt.number in self._polls:
-            schedule = self._polls[attempt.number][0]
-            again = self._parts.clock.monotonic() + schedule.next_seconds(self._parts.draw)
-            self._polls[attempt.number] = (schedule, again)
+        self._agenda.polling(attempt.number)
         before = self.prediction.revision
         try:
             fact = await link.driver.poll(handle)
@@ -376,17 +320,12 @@ class Run:
             return True
         except ProviderFailure:
             self._parts.observer.poll_made(attempt.provider, "failed")
-            self._silent_since.setdefault(attempt.number, self._parts.clock.monotonic())
+            self._agenda.polled(attempt.number, answered=False)
             return False
-        self._silent_since.pop(attempt.number, None)
+        self._agenda.polled(attempt.number, answered=True)
         await self._learn(attempt.number, fact, Source.POLL)
         self._parts.observer.poll_made(attempt.provider, "news" if self.prediction.revision > before else "same")
         return True
-
-    def _silent(self) -> frozenset[int]:
-        """Attempts that could not be asked about for long: their provider may be gone for good, with the job."""
-        since = self._parts.clock.monotonic() - self._parts.timing.silence
-        return frozenset(number for number, begun in self._silent_since.items() if begun <= since)
 
     async def _time_out(self, attempt: Attempt) -> None:
         """Its time is over, the prediction's is not: stop it and let another have the rest."""
@@ -514,22 +453,6 @@ class Run:
             if attempt.status is not AttemptStatus.UNKNOWN:
                 continue
             link = self._parts.links.get(attempt.provider)
-            if (link is not None and link.callbacks) or self._resend_at(attempt, now) is not None:
+            if (link is not None and link.callbacks) or self._agenda.resend_at(attempt, now) is not None:
                 return self._parts.timing.hold
         return 0.0
-
-
-def cost_of(
-    prediction: Prediction, number: int, fact: Fact, *, offer: Callable[[str], Offer | None], now: datetime
-) -> Cost | None:
-    """What attempt `number` cost, if `fact` ends it."""
-    if not fact.phase.is_end:
-        return None
-    attempt = prediction.attempts[number - 1]
-    served = offer(attempt.offer)
-    if served is None:
-        return fact.cost
-    start = fact.started_at or attempt.running_at or attempt.begun_at
-    end = fact.completed_at if fact.completed_at is not None and fact.started_at is not None else now
-    run_seconds = max(0.0, (end - start).total_seconds())
-    return settle(served.price, fact, input=prediction.request.input, run_seconds=run_seconds)

@@ -24,7 +24,7 @@ from gateway.contract.route import Offer
 from gateway.engine.attempt import Timing
 from gateway.engine.engine import Engine
 from gateway.engine.lifecycle import is_open, reduce
-from gateway.engine.run import Parts
+from gateway.engine.parts import Parts
 from gateway.engine.seam import Link
 from gateway.routing.breaker import Breakers
 from gateway.routing.catalog import Catalog

@@ -18,6 +18,7 @@ from gateway.contract.fact import Begun, Fact, Happening, Learned, LedgerEntry, 
 from gateway.contract.prediction import Prediction, Status
 from gateway.contract.provider import Cancellation
 from gateway.engine import failover, run
+from gateway.engine.agenda import Agenda
 from gateway.engine.lifecycle import open_attempts, reduce
 from gateway.engine.run import Run
 from gateway.store.protocol import Reduce, Reduction
@@ -122,12 +123,12 @@ def submit_again_on_resume(patch: pytest.MonkeyPatch) -> None:
 
 
 def retry_on_unknown(patch: pytest.MonkeyPatch) -> None:
-    def after_a_second(self: Run, attempt: Attempt, now: datetime) -> datetime | None:
+    def after_a_second(self: Agenda, attempt: Attempt, now: datetime) -> datetime | None:
         if attempt.status is not AttemptStatus.UNKNOWN:
             return None
         return now + timedelta(seconds=self._sent_at[attempt.number] + 1 - self._parts.clock.monotonic())
 
-    patch.setattr(Run, "_resend_at", after_a_second)
+    patch.setattr(Agenda, "resend_at", after_a_second)
 
 
 def pay_twice_at_any_price(patch: pytest.MonkeyPatch) -> None:

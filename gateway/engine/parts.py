@@ -1,0 +1,34 @@
+"""What every run shares: the parts that the composition root puts together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from gateway.contract.clock import Clock
+from gateway.contract.observer import Observer
+from gateway.contract.route import Offer
+from gateway.engine.attempt import Timing
+from gateway.engine.seam import Collector, Intake, Link
+from gateway.routing.breaker import Breakers
+from gateway.routing.planner import Planner
+from gateway.routing.signals import Board
+
+
+class Parts(msgspec.Struct, kw_only=True, frozen=True):
+    """`callback_base` is our public URL, without a slash at its end; `secret` makes callback tokens."""
+
+    planner: Planner
+    breakers: Breakers
+    board: Board
+    links: Mapping[str, Link]
+    offer: Callable[[str], Offer | None]
+    collector: Collector
+    intake: Intake
+    observer: Observer
+    clock: Clock
+    draw: Callable[[], float]
+    secret: bytes
+    callback_base: str
+    timing: Timing

@@ -1,0 +1,98 @@
+"""
+The official clients that cannot live in our virtual environment, each in a folder of its own under `.clients/`.
+
+`python -m tests.e2e.clients.prepared` makes them ready; tests do so too where they are missing. Runs no test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PYTHON2 = "2.0.0b4"
+NPM = "1.4.0"
+ROOT = Path(__file__).parents[3] / ".clients"
+HERE = Path(__file__).parent
+# Set where their absence must not pass unnoticed, as in .ci/run.
+REQUIRED = "TURNOUT_REQUIRE_CLIENTS"
+_MAKE_SECONDS = 300
+
+
+class NotPrepared(Exception):
+    """A client could not be made ready; the text says why."""
+
+
+def python2() -> Path:
+    """The folder for PYTHONPATH. Raises NotPrepared."""
+    folder = ROOT / f"python2-{sys.implementation.cache_tag}"  # it brings compiled parts
+    if not (folder / f"replicate-{PYTHON2}.dist-info").is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _make([*pip, "--target", str(folder), f"replicate=={PYTHON2}"])
+    return folder
+
+
+def npm() -> Path:
+    """The folder that has node_modules in it. Raises NotPrepared."""
+    folder = ROOT / "npm"
+    if shutil.which("node") is None:
+        raise NotPrepared("this machine has no Node.js")
+    package = folder / "node_modules" / "replicate" / "package.json"
+    if not package.exists() or json.loads(package.read_text())["version"] != NPM:
+        _make(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), f"replicate@{NPM}"])
+    return folder
+
+
+def _make(command: list[str]) -> None:
+    ROOT.mkdir(exist_ok=True)
+    try:
+        subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=_MAKE_SECONDS)
+    except FileNotFoundError:
+        raise NotPrepared(f"this machine has no {command[0]}") from None
+    except subprocess.TimeoutExpired:
+        raise NotPrepared(f"{command[0]} took longer than {_MAKE_SECONDS} s") from None
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr or error.stdout).strip()[-500:]
+        raise NotPrepared(f"{Path(command[0]).name} could not install it: {said}") from None
+
+
+class Script:
+    """One of the scripts beside this file, run with a client: `script("run", image=…)` is what it printed, as JSON."""
+
+    def __init__(self, command: list[str], *, environ: Mapping[str, str]) -> None:
+        self._command = command
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self._environ = kept | dict(environ)
+
+    def __call__(self, scenario: str, **arguments: Any) -> Any:
+        ended = subprocess.run(
+            [*self._command, scenario, json.dumps(arguments)],
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=18,
+            check=False,
+        )
+        assert ended.returncode == 0, f"{scenario}: {ended.stderr[-4000:]}"
+        return json.loads(ended.stdout)
+
+
+def main() -> int:
+    try:
+        for prepared in (python2(), npm()):
+            sys.stdout.write(f"{prepared}\n")
+    except NotPrepared as reason:
+        sys.stderr.write(f"{reason}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
