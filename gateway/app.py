@@ -32,6 +32,7 @@ from gateway.config.model import Config
 from gateway.contract.body import encode, prediction_body
 from gateway.contract.clock import RandomIds, SystemClock
 from gateway.contract.errors import ConfigurationError
+from gateway.contract.host import is_loopback
 from gateway.contract.key import KeyRecord, new_key
 from gateway.contract.observer import Observer, Observers
 from gateway.contract.prediction import Prediction
@@ -139,9 +140,10 @@ async def running(
         def snapshot(prediction: Prediction) -> bytes:
             return encode(prediction_body(prediction, public_url=public_url))
 
-        store = await SqliteStore.open(
-            loaded.store_path, reduce=reduce, snapshot=snapshot, clock=clock, max_queue=config.store.max_queue
-        )
+        with loaded.blaming("store", "url"):
+            store = await SqliteStore.open(
+                loaded.store_path, reduce=reduce, snapshot=snapshot, clock=clock, max_queue=config.store.max_queue
+            )
         stack.push_async_callback(store.aclose)
         secret = base64.b64decode(await store.setting("secret", base64.b64encode(secrets.token_bytes(32)).decode()))
         webhook_secret = await _webhook_secret(loaded, store)
@@ -149,18 +151,20 @@ async def running(
 
         own_hosts = (urlsplit(public_url).netloc,)
         guard = Guard(config.webhooks.allow, allow_http=config.webhooks.allow_http, own_hosts=own_hosts)
-        artifacts = Artifacts(
-            loaded.artifacts_path,
-            public_url=public_url,
-            signing_secret=secret,
-            max_file_bytes=config.artifacts.max_file_bytes,
-            ids=ids,
-            clock=clock,
-            observer=observer,
-            link_seconds=config.artifacts.link_seconds,
-            file_seconds=config.artifacts.file_seconds,
-        )
-        fetcher = Fetcher(Guard(config.artifacts.allow, allow_http=True, own_hosts=own_hosts), clock)
+        with loaded.blaming("artifacts", "path"):
+            artifacts = Artifacts(
+                loaded.artifacts_path,
+                public_url=public_url,
+                signing_secret=secret,
+                max_file_bytes=config.artifacts.max_file_bytes,
+                ids=ids,
+                clock=clock,
+                observer=observer,
+                link_seconds=config.artifacts.link_seconds,
+                file_seconds=config.artifacts.file_seconds,
+            )
+        file_guard = Guard(config.artifacts.allow, allow_http=True, own_hosts=own_hosts)
+        fetcher = Fetcher(file_guard, clock)
         stack.push_async_callback(fetcher.aclose)
 
         local = await _start_local(loaded, clock, observer, stack)
@@ -239,6 +243,7 @@ async def running(
             clock=clock,
             ids=ids,
             check_url=guard.check_url,
+            check_input_url=file_guard.check_literal,
             observer=observer,
             metrics=metrics.render,
             policies=lambda: loaded.policies.current().names,
@@ -347,7 +352,7 @@ def _keys(loaded: Loaded, host: str) -> tuple[dict[str, KeyRecord], str | None]:
                 name=name, hash=hash, scopes=frozenset(section.scopes), policy=section.policy or None
             )
         return keys, None
-    if not _is_loopback(host):
+    if not is_loopback(host):
         raise ConfigurationError(
             f"{loaded.place}: keys: none is configured, so only loopback may be served, not {host}; "
             "make one with `turnout keys new`, or leave the host at 127.0.0.1"
@@ -355,13 +360,6 @@ def _keys(loaded: Loaded, host: str) -> tuple[dict[str, KeyRecord], str | None]:
     made = new_key()
     scopes = frozenset({"predictions", "models", "files", "admin"})
     return {"default": KeyRecord(name="default", hash=made.hash, scopes=scopes)}, made.text
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _greet(address: str, public_url: str, made: str | None) -> None:

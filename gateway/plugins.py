@@ -9,13 +9,13 @@ A distribution offers one in its metadata; the object named is called as `factor
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
 from gateway.contract.errors import ConfigurationError
 from gateway.contract.provider import SPEC_VERSION, Adapter
+from gateway.contract.wording import nearest
 
 GROUP = "turnout.adapters"
 
@@ -78,8 +78,8 @@ def _find(name: str) -> EntryPoint:
     found = [entry for entry in _entries() if entry.name == name]
     if not found:
         known = sorted({entry.name for entry in _entries()})
-        near = difflib.get_close_matches(name, known, n=1)
-        remedy = f"did you mean {near[0]!r}?" if near else f"installed are {', '.join(known) or 'none'}"
+        near = nearest(name, known)
+        remedy = f"did you mean {near!r}?" if near else f"installed are {', '.join(known) or 'none'}"
         raise ConfigurationError(f"no adapter is called {name!r}; {remedy}")
     if len(found) > 1:
         # Which of them would get the token must not depend on the order of folders on a path.

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib.resources
 import math
 import re
-import tomllib
 import typing
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.contract.errors import ConfigurationError, refuse
+from gateway.contract.errors import ConfigurationError
 from gateway.contract.money import parse_dollars
+from gateway.contract.toml import Lines, Path, read_toml
+from gateway.contract.wording import nearest, printable
 from policies.document import Part, Policy
-
-Path = tuple[str | int, ...]
 
 
 class Problem(NamedTuple):
@@ -33,16 +31,11 @@ def read(text: str, *, place: str) -> tuple[Policy, ...]:
 
     Raises ConfigurationError with one line per problem: `place:line: what is wrong; what to do`.
     """
-    try:
-        document = tomllib.loads(text.replace("\r\n", "\n"))
-    except tomllib.TOMLDecodeError as error:
-        raise _not_toml(str(error), place) from None
-    except RecursionError:
-        raise refuse("nested too deep", place=place, remedy="write fewer brackets") from None
+    document = read_toml(text, place=place)
     problems: list[Problem] = []
     policies = _read_document(document, problems)
     if problems:
-        lines = _Lines(text)
+        lines = Lines(text)
         said = sorted((lines.of(problem.path), _say(problem)) for problem in problems)
         raise ConfigurationError("\n".join(f"{place}:{line}: {words}" for line, words in dict.fromkeys(said)))
     return policies
@@ -65,7 +58,7 @@ def _read_document(document: dict[str, Any], problems: list[Problem]) -> tuple[P
         return (policy,) if policy is not None else ()
     tables = document["policies"]
     problems += (
-        Problem((key,), f'unknown key "{_shown(key)}" beside [[policies]]', "put it into one of them")
+        Problem((key,), f'unknown key "{printable(key)}" beside [[policies]]', "put it into one of them")
         for key in document
         if key != "policies"
     )
@@ -105,7 +98,7 @@ def _check_keys(table: dict[str, Any], kind: type[Part], path: Path, problems: l
     for key, value in table.items():
         if key not in hints:
             remedy = _remedy(key, hints, path)
-            problems.append(Problem((*path, key), f'unknown key "{_shown(key)}"', remedy))
+            problems.append(Problem((*path, key), f'unknown key "{printable(key)}"', remedy))
         elif isinstance(hints[key], type) and issubclass(hints[key], Part) and isinstance(value, dict):
             _check_keys(value, hints[key], (*path, key), problems)
         elif isinstance(value, float) and not math.isfinite(value):
@@ -114,7 +107,7 @@ def _check_keys(table: dict[str, Any], kind: type[Part], path: Path, problems: l
 
 def _remedy(key: str, hints: dict[str, Any], path: Path) -> str:
     """The nearest word that may stand here, else the table in which the word is at home."""
-    near = _nearest(key, hints)
+    near = nearest(key, hints)
     if near is not None:
         return f'did you mean "{near}"?'
     for home, words in _WORDS.items():
@@ -140,7 +133,7 @@ def _mistakes(policy: Policy) -> Iterable[Problem]:
         try:
             parse_dollars(text)
         except ValueError as error:
-            yield Problem(path, _shown(str(error)), f'write dollars in quotes, as {path[-1]} = "0.05"')
+            yield Problem(path, printable(str(error)), f'write dollars in quotes, as {path[-1]} = "0.05"')
     if policy.rank.by == "ordered" and not policy.rank.order:
         yield Problem(("rank", "by"), "there is no order to go by", 'add order = ["PROVIDER", …] to [rank]')
     weights = policy.rank.weights
@@ -148,7 +141,9 @@ def _mistakes(policy: Policy) -> Iterable[Problem]:
         yield Problem(("rank", "weights"), "all weights are 0", "give one of cost, latency and health a weight")
     both = [name for name in policy.keep.providers if name in policy.keep.without]
     if both:
-        yield Problem(("keep", "without"), f'"{_shown(both[0])}" is also among providers', "take it out of one of them")
+        yield Problem(
+            ("keep", "without"), f'"{printable(both[0])}" is also among providers', "take it out of one of them"
+        )
     if policy.keep.unknown_price == "drop" and not policy.keep.max_price:
         yield Problem(("keep", "unknown_price"), "it says what max_price does, and there is none", "add max_price")
 
@@ -172,9 +167,9 @@ def _misfit(message: str, path: Path) -> Problem:
     enumerated = re.fullmatch(r"Invalid enum value '(.*)'", words)
     if enumerated is not None:
         choices = _choices(inside)
-        near = _nearest(enumerated[1], choices)
+        near = nearest(enumerated[1], choices)
         remedy = f'did you mean "{near}"?' if near else f"write one of {', '.join(choices)}"
-        return Problem(at, f'"{_shown(enumerated[1])}" is not known', remedy)
+        return Problem(at, f'"{printable(enumerated[1])}" is not known', remedy)
     found = _EXPECTED.search(words)
     if found is None:
         return Problem(at, words[:1].lower() + words[1:], "correct the value")
@@ -191,64 +186,8 @@ def _choices(inside: Iterable[str | int]) -> tuple[str, ...]:
     return typing.get_args(kind)
 
 
-def _nearest(word: str, known: Iterable[str]) -> str | None:
-    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return close[0] if close else None
-
-
-def _shown(text: str) -> str:
-    """`text` on one line, without control characters, not longer than 80."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:81])
-    return line if len(line) <= 80 else line[:79] + "…"
-
-
 def _say(problem: Problem) -> str:
     where = ""
     for part in problem.path:
-        where += f"[{part}]" if isinstance(part, int) else ("." if where else "") + _shown(part)
+        where += f"[{part}]" if isinstance(part, int) else ("." if where else "") + printable(part)
     return f"{where + ': ' if where else ''}{problem.problem}; {problem.remedy}"
-
-
-def _not_toml(message: str, place: str) -> ConfigurationError:
-    found = re.search(r" \(at line (\d+), column (\d+)\)$", message)
-    if found is None:
-        return refuse(f"not TOML: {message}", place=place, remedy="complete it")
-    problem = f"not TOML: {message[: found.start()]} (column {found[2]})"
-    return refuse(problem, place=f"{place}:{found[1]}", remedy="correct this line")
-
-
-class _Lines:
-    """On which line a key stands. Only for messages: a key inside a long string may mislead it by some lines."""
-
-    _HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]")
-    _PAIR = re.compile(r"\s*((?:[\w-]+|\"[^\"]*\"|'[^']*')(?:\s*\.\s*(?:[\w-]+|\"[^\"]*\"|'[^']*'))*)\s*=")
-    _KEY = re.compile(r"[\w-]+|\"[^\"]*\"|'[^']*'")
-
-    def __init__(self, text: str) -> None:
-        self._lines: list[tuple[Path, int, str]] = []
-        table: Path = ()
-        policies = -1
-        for number, line in enumerate(text.splitlines(), 1):
-            header, pair = self._HEADER.match(line), self._PAIR.match(line)
-            if header is not None:
-                keys = self._keys(header[2])
-                policies += header[1] == "[[" and keys == ("policies",)
-                table = ("policies", policies, *keys[1:]) if keys[:1] == ("policies",) else keys
-                self._lines.append((table, number, line))
-            elif pair is not None:
-                self._lines.append(((*table, *self._keys(pair[1])), number, line))
-
-    def of(self, path: Path) -> int:
-        """The line of `path`, else of the nearest thing around it, else 1."""
-        for end in range(len(path), 0, -1):
-            exact = [number for found, number, _ in self._lines if found == path[:end]]
-            if exact:
-                return exact[0]
-            # A dotted key or a header names the tables around it as well.
-            inner = [number for found, number, _ in self._lines if found[:end] == path[:end]]
-            if inner:
-                return inner[0]
-        return 1
-
-    def _keys(self, text: str) -> tuple[str, ...]:
-        return tuple(key.strip("\"'") for key in self._KEY.findall(text))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -25,6 +24,7 @@ from gateway.contract.errors import (
 )
 from gateway.contract.fact import Fact
 from gateway.contract.provider import Capabilities, HttpResponse, ServerSentEvent
+from gateway.contract.wording import nearest
 from providers._retry_after import read_retry_after
 
 MAX_DEPTH = 64  # what nests deeper is refused here, before the store has to write it again inside its own layers
@@ -211,8 +211,8 @@ def check_options(options: Mapping[str, Any], kind: type[AnyOptions], *, adapter
     known = kind.__struct_fields__
     for key in options:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            remedy = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+            near = nearest(key, known)
+            remedy = f"did you mean {near!r}?" if near else f"known are {', '.join(sorted(known))}"
             raise ConfigurationError(f"options of adapter {adapter}: unknown key {key!r}; {remedy}")
     try:
         return msgspec.convert(dict(options), kind)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.api.repeat import Repeats
+from gateway.api.store_check import StoreCheck
 from gateway.config.model import Server
 from gateway.contract.clock import Clock, Ids
 from gateway.contract.key import KeyRecord, KeyRing
@@ -134,6 +135,7 @@ class Context:
     clock: Clock
     ids: Ids
     check_url: Callable[[str], None]  # raises AddressForbidden
+    check_input_url: Callable[[str], None] | None = None  # of files in inputs; raises AddressForbidden
     observer: Observer = field(default_factory=Observer)
     metrics: Callable[[], bytes] = bytes
     readiness: Callable[[], Awaitable[Sequence[str]]] = _always_ready  # what is amiss, beside store and drain
@@ -145,11 +147,13 @@ class Context:
     file_seconds: float = 86_400
     repeats: Repeats = field(default_factory=Repeats)
     ring: KeyRing = field(init=False)
+    store_check: StoreCheck = field(init=False)
     base: str = field(init=False)  # of every URL we hand out, without a slash at its end
 
     def __post_init__(self) -> None:
         url = self.public_url or self.server.public_url or f"http://{self.server.host}:{self.server.port}"
         object.__setattr__(self, "base", url.rstrip("/"))
+        object.__setattr__(self, "store_check", StoreCheck(self.store, self.clock))
         object.__setattr__(self, "ring", KeyRing(self.keys.values()))
 
     def now(self) -> datetime:

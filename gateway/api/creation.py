@@ -11,9 +11,9 @@ from gateway.api import header
 from gateway.api.context import Context
 from gateway.api.exchange import Exchange
 from gateway.api.refusal import Malformed, MediaTypeWrong, VersionInvalid, invalid, missing
-from gateway.api.validation import InputSchema, compile_schema, speaks_of_files
+from gateway.api.validation import MOST_ERRORS, InputSchema, compile_schema, speaks_of_files
 from gateway.contract.body import REDACTED
-from gateway.contract.errors import InputInvalid, InvalidField
+from gateway.contract.errors import AddressForbidden, InputInvalid, InvalidField
 from gateway.contract.model import Model, Version
 from gateway.contract.prediction import Request, WebhookEvent
 
@@ -87,6 +87,7 @@ def read_request(exchange: Exchange, raw: bytes, *, fingerprint: str) -> Request
     fitting = _fitting(model, version)
     given = _without_token(body.input, exchange.token, raw)
     input, errors = fitting.input.fit(given)
+    errors = errors or _forbidden_files(context, input, fitting.input.files or ())
     if errors:
         raise InputInvalid(errors)
     webhook, events = _webhook(context, body)
@@ -198,6 +199,28 @@ def _without_token(input: dict[str, Any], token: str, raw: bytes) -> dict[str, A
 
     cleaned: dict[str, Any] = clean(input)
     return cleaned
+
+
+def _forbidden_files(context: Context, input: dict[str, Any], keys: tuple[str, ...]) -> tuple[InvalidField, ...]:
+    """URLs among the files of an input that `check_input_url` refuses. Our own files and artifacts always pass."""
+    check = context.check_input_url
+    if check is None:
+        return ()
+    own = (f"{context.base}/v1/files/", f"{context.base}/artifacts/")
+    errors: list[InvalidField] = []
+    open_ = [(f"input.{key}", input[key]) for key in reversed(keys) if key in input]
+    while open_:
+        field, value = open_.pop()
+        if isinstance(value, list):
+            open_.extend((f"{field}.{index}", value[index]) for index in reversed(range(len(value))))
+        elif isinstance(value, str) and not value.startswith(("data:", *own)):
+            try:
+                check(value)
+            except AddressForbidden as error:
+                errors.append(InvalidField(type="format", field=field, description=str(error)))
+                if len(errors) == MOST_ERRORS:
+                    break
+    return tuple(errors)
 
 
 def _webhook(context: Context, body: _Body) -> tuple[str | None, tuple[WebhookEvent, ...]]:

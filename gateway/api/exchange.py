@@ -56,7 +56,9 @@ class Reply:
         self.length = length
 
     def start(self) -> Any:
-        headers = [(b"content-type", self.content_type), _NOSNIFF, *self.headers]
+        headers = [_NOSNIFF, *self.headers]
+        if self.status != 204:  # which has no content that could have a type
+            headers.insert(0, (b"content-type", self.content_type))
         if self.stream is None and self.length is None and self.status not in (204, 304):
             headers.append((b"content-length", b"%d" % len(self.body)))
         elif self.length is not None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
 from gateway.api.auth import authenticate
 from gateway.api.exchange import Exchange, Reply
 from gateway.api.route import Route
-from gateway.contract.errors import StoreError
 
-READY_SECONDS = 1.0
 METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -21,17 +17,14 @@ async def alive(exchange: Exchange) -> Reply:
 
 
 async def ready(exchange: Exchange) -> Reply:
-    """503 while draining, while the store cannot be written within a second, or while readiness names a reason."""
+    """503 while draining, while the store cannot be written, or while readiness names a reason."""
     context = exchange.context
     reasons: list[str] = []
     if context.engine.is_draining:
         reasons.append("draining")
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            await context.store.check()
-            reasons.extend(await context.readiness())
-    except (StoreError, TimeoutError):
+    if not await context.store_check.passes():
         reasons.append("the store cannot be written")
+    reasons.extend(await context.readiness())
     status = "unready" if reasons else "ready"
     return Reply(503 if reasons else 200, msgspec.json.encode({"status": status, "reasons": reasons}))
 

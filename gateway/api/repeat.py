@@ -23,6 +23,9 @@ from gateway.store.protocol import Store
 UNANSWERED_SECONDS = 60.0
 ANSWERED_SECONDS = 120.0
 MOST_REMEMBERED = 10_000
+_UNANSWERED = timedelta(seconds=UNANSWERED_SECONDS)
+_DYING = timedelta(seconds=2)
+_RESTARTING = timedelta(seconds=15)
 
 
 class Posting:
@@ -107,24 +110,33 @@ class Repeats:
 
 async def recall(repeats: Repeats, store: Store, *, owners: Iterable[str], at: datetime, now: float) -> int:
     """
-    After a start: what was created in the minute before `at` counts as unanswered. How many that are.
+    After a start: which predictions of the minute before `at` count as unanswered. How many that are.
+
+    Those still open, and those that ended as the process did: not more than two seconds before the last thing the
+    store knows of, and not more than fifteen before `at`. A reply is lost at most a moment after its prediction was
+    stored or, for a caller that waits, ended; what had ended before was answered, and a POST like it is a new one.
 
     `at` is the wall clock, `now` the monotonic one, both at the start. Raises StoreUnavailable.
     """
-    count = 0
-    since = at - timedelta(seconds=UNANSWERED_SECONDS)
-    for owner in owners:
-        found: list[Prediction] = []
-        position: str | None = None
-        while len(found) < MOST_REMEMBERED:
-            page = await store.list_predictions(owner=owner, position=position, created_after=since)
-            found += page.predictions
-            position = page.next
-            if position is None:
-                break
-        repeats.seed(reversed(found), now=now)
-        count += len(found)
-    return count
+    found = [one for owner in owners for one in await _created_since(store, owner, at - _UNANSWERED)]
+    last = max((one.completed_at or one.created_at for one in found), default=at)
+    since = max(last - _DYING, at - _RESTARTING)
+    lost = [one for one in found if not one.is_terminal or (one.completed_at or one.created_at) >= since]
+    repeats.seed(lost, now=now)
+    return len(lost)
+
+
+async def _created_since(store: Store, owner: str, since: datetime) -> list[Prediction]:
+    """Oldest first; of very many the newest."""
+    found: list[Prediction] = []
+    position: str | None = None
+    while len(found) < MOST_REMEMBERED:
+        page = await store.list_predictions(owner=owner, position=position, created_after=since)
+        found += page.predictions
+        position = page.next
+        if position is None:
+            break
+    return found[::-1]
 
 
 def fingerprint_of(owner: str, path: str, body: bytes) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.contract.data_uri import is_sound
 from gateway.contract.errors import InvalidField
 
 # (value, dotted path or "" at the root, errors found so far)
@@ -23,6 +24,7 @@ MOST_ERRORS = 100
 
 _REF = "#/components/schemas/"
 _NULL = {"type": "null"}
+_NEVER_IN_URLS = re.compile(r"[\x00-\x20\\\x7f]")
 
 
 def type_name(value: Any) -> str:
@@ -386,19 +388,24 @@ def _string(schema: dict[str, Any]) -> Check | None:
             _add(errors, "string_lte", path, f"String length must be less than or equal to {most}")
         if compiled is not None and compiled.search(value) is None:
             _add(errors, "pattern", path, f"Does not match pattern '{pattern}'")
-        if is_uri and not is_uri_text(value):
+        if is_uri and not is_file_uri(value):
             _add(errors, "format", path, "Does not match format 'uri'")
 
     return check
 
 
-def is_uri_text(text: str) -> bool:
-    """Has a scheme, and is no Windows path. A data URI is one by its first characters: its megabytes are not parsed."""
+def is_file_uri(text: str) -> bool:
+    """
+    An http or https URL with a host, or a data URI whose content can be decoded: what a file can be had from.
+
+    Stricter than the format's name says: a URI of another kind would only fail later, at the provider.
+    """
     if text.startswith("data:"):
-        return "," in text[:300]
-    if "\\" in text or any(character < "!" for character in text):
+        return is_sound(text)
+    if _NEVER_IN_URLS.search(text) is not None:
         return False
     try:
-        return bool(urlsplit(text).scheme)
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False

@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx
 
-from gateway.artifact import data_uri
 from gateway.artifact.content import extension
 from gateway.artifact.fetch import Download, Fetcher, FetchFailed, origin
 from gateway.artifact.folder import Artifacts, Kept
 from gateway.artifact.slots import Slot, copy_with_slots
+from gateway.contract import data_uri
 from gateway.contract.attempt import Attempt
 from gateway.contract.errors import ResultLost, TooLarge
 from gateway.contract.prediction import Prediction
@@ -124,7 +124,7 @@ class Collector:
 
 def is_http_url(text: str) -> bool:
     """True if the whole string is an http(s) URL, and not a sentence that begins with one."""
-    return text.startswith(("https://", "http://")) and not any(character.isspace() for character in text)
+    return text[:8].lower().startswith(("https://", "http://")) and not any(character.isspace() for character in text)
 
 
 def _has_port(host: str) -> bool:

@@ -351,7 +351,7 @@ def _prepare(path: Path, drafts: Path, name: str) -> None:
 
 def _unwritable(path: Path, error: OSError) -> ConfigurationError:
     return refuse(
-        f"the folder {str(path)!r} cannot be written ({error.strerror})",
-        place="artifacts.path",
+        f"the folder cannot be written ({error.strerror})",
+        place=str(path),
         remedy="name a folder that Turnout may create or write in",
     )

@@ -7,13 +7,13 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Protocol
 
-from gateway.artifact import data_uri
 from gateway.artifact.collect import is_http_url
 from gateway.artifact.content import UNTYPED, extension
 from gateway.artifact.fetch import Download, Fetcher, FetchFailed, FetchTooLarge
 from gateway.artifact.folder import Artifacts, Opened
 from gateway.artifact.links import OwnLink
 from gateway.artifact.slots import Slot, copy_with_slots
+from gateway.contract import data_uri
 from gateway.contract.clock import Clock
 from gateway.contract.errors import InputRefused, InputUnfit, TooLarge
 from gateway.contract.provider import Capabilities

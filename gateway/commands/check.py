@@ -11,20 +11,22 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from gateway.commands.folder import check_folders
 from gateway.commands.survey import Survey, providers_named, survey
 from gateway.config.load import Loaded, load
 from gateway.config.meaning import LOCAL
-from gateway.config.shape import nearest
 from gateway.contract.clock import SystemClock
+from gateway.contract.errors import ConfigurationError
 from gateway.contract.model import Model
 from gateway.contract.money import PRICED_UNITS, Price, format_dollars
 from gateway.contract.route import Offer
+from gateway.contract.wording import nearest
 from policies.document import Policy
 
 
 def run(options: argparse.Namespace) -> int:
     loaded = load(options.config, environ=os.environ)
-    found = survey(loaded, clock=SystemClock())
+    found = _examined(loaded)
     console = printer()
     models = found.catalog.models()
     console.print(f"{loaded.place}: {_several(len(models), 'model')}, {_several(len(found.adapters), 'provider')}\n")
@@ -34,6 +36,18 @@ def run(options: argparse.Namespace) -> int:
     for line in notes(loaded, found):
         console.print(line, style="yellow", markup=False, soft_wrap=True)
     return 0
+
+
+def _examined(loaded: Loaded) -> Survey:
+    """Raises ConfigurationError with a line for everything that is wrong."""
+    wrong = check_folders(loaded)
+    try:
+        found = survey(loaded, clock=SystemClock())
+    except ConfigurationError as error:
+        raise ConfigurationError("\n".join([str(error), *wrong])) from None
+    if wrong:
+        raise ConfigurationError("\n".join(wrong))
+    return found
 
 
 def printer() -> Console:

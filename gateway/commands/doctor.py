@@ -14,20 +14,19 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 from rich.console import Console
 from rich.text import Text
 
 from gateway import __version__
+from gateway.commands.folder import unwritable
 from gateway.config.load import Loaded, load
 from gateway.contract.errors import ConfigurationError
+from gateway.contract.host import host_of, is_loopback
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 _NETWORK_FILES = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs"})
@@ -169,7 +168,7 @@ def secret_files(loaded: Loaded) -> Iterator[Finding]:
 def keys(host: str, configured: bool) -> Finding:
     if configured:
         return Finding(Level.OK, "keys", "configured")
-    if _is_loopback(host):
+    if is_loopback(host):
         return Finding(Level.OK, "keys", "none: one is made at start and printed, good on this machine only")
     remedy = '`turnout keys new` makes one; or set host = "127.0.0.1"'
     return Finding(Level.FAIL, "keys", f"none, and [server] host {host} can be reached from elsewhere", remedy)
@@ -178,14 +177,14 @@ def keys(host: str, configured: bool) -> Finding:
 def public_url(url: str, host: str, *, calls_back: bool) -> Finding:
     about = "public_url"
     if not url:
-        if not calls_back and _is_loopback(host):
+        if not calls_back and is_loopback(host):
             return Finding(Level.OK, about, "none: this machine only")
         text = "none: providers cannot call back and are polled; clients see outputs as links, not files"
         return Finding(Level.WARN, about, text, 'set public_url = "https://…" in [server]')
-    name = urlsplit(url).hostname or ""
+    name = host_of(url)
     if url.startswith("https://"):
         return Finding(Level.OK, about, url)
-    if _is_loopback(name):
+    if is_loopback(name):
         return Finding(Level.OK, about, f"{url}, for this machine")
     return Finding(Level.WARN, about, f"{url} sends keys and predictions unencrypted", "put TLS in front, use https://")
 
@@ -209,14 +208,11 @@ def port(host: str, number: int) -> Finding:
 
 def folder(about: str, path: Path) -> Iterator[Finding]:
     """Whether files can be made in `path`, or where it would be made, and how much room is left."""
-    there = next(parent for parent in (path, *path.parents) if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        remedy = f"let this user write there, or choose another path for [{about}]"
-        yield Finding(Level.FAIL, about, f"{there} cannot be written ({error.strerror})", remedy)
+    problem = unwritable(path)
+    if problem is not None:
+        yield Finding(Level.FAIL, about, problem, f"let this user write there, or choose another path for [{about}]")
         return
+    there = next(parent for parent in (path, *path.parents) if parent.exists())
     free = shutil.disk_usage(there).free
     text = f"{path}, {free / 1e9:.1f} GB free" + ("" if there == path else "; made at the first start")
     if free < _LITTLE_SPACE_BYTES:
@@ -308,13 +304,6 @@ def _installed(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _is_synchronised() -> bool | None:

@@ -19,12 +19,12 @@ from gateway.api.validation import InputSchema
 from gateway.commands.check import printer
 from gateway.commands.survey import survey
 from gateway.config.load import Loaded, load
-from gateway.config.shape import printable
 from gateway.contract.clock import SystemClock
 from gateway.contract.errors import ConfigurationError, NotFound, refuse
 from gateway.contract.money import format_dollars
 from gateway.contract.observer import Observer
 from gateway.contract.route import Choice, Plan
+from gateway.contract.wording import printable
 from gateway.routing.breaker import Breakers
 from gateway.routing.catalog import Catalog
 from gateway.routing.planner import Planner

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 import policies
-from gateway.config.line import Lines
 from gateway.config.meaning import PRICE_REMEDY, Meaning, policy_problems, store_path
 from gateway.config.model import Config
 from gateway.config.secret import Secret
 from gateway.config.shape import Problem, Reading, dotted
 from gateway.config.watch import PolicyFiles
 from gateway.contract.errors import ConfigurationError, refuse
+from gateway.contract.toml import Lines, read_toml
 from policies.document import Policy
 from policies.reading import read as read_policy
 
@@ -40,6 +39,15 @@ class Loaded(msgspec.Struct, kw_only=True, frozen=True):
     def where(self, *path: str | int) -> str:
         """How a message names a key: `turnout.toml:12: providers.replicate.token`."""
         return f"{_place(self.place, self.lines, path)}: {dotted(path)}"
+
+    @contextlib.contextmanager
+    def blaming(self, *path: str | int) -> Iterator[None]:
+        """Within, a ConfigurationError is said of this key, with file and line."""
+        try:
+            yield
+        except ConfigurationError as error:
+            place = self.where(*path)
+            raise ConfigurationError("\n".join(f"{place}: {line}" for line in str(error).splitlines())) from error
 
     def path(self, text: str) -> Path:
         """A path as written in the configuration, made absolute."""
@@ -80,8 +88,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str]) -> Loaded:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        remedy = "name a file that is there with --config" if isinstance(error, FileNotFoundError) else "see its rights"
-        raise refuse(f"it cannot be read ({error.strerror})", place=str(path), remedy=remedy) from None
+        raise _unreadable(path, error) from None
     except UnicodeDecodeError as error:
         raise refuse(f"not UTF-8 at byte {error.start}", place=str(path), remedy="save it as UTF-8") from None
     return parse(text, place=str(path), folder=path.absolute().parent, environ=environ)
@@ -89,12 +96,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str]) -> Loaded:
 
 def parse(text: str, *, place: str, folder: Path, environ: Mapping[str, str]) -> Loaded:
     """The configuration in `text`. Raises ConfigurationError as `load` does."""
-    try:
-        document = tomllib.loads(text.replace("\r\n", "\n"))
-    except tomllib.TOMLDecodeError as error:
-        raise _not_toml(str(error), place, last_line=text.rstrip().count("\n") + 1) from None
-    except RecursionError:
-        raise refuse("nested too deep", place=place, remedy="write fewer brackets") from None
+    document = read_toml(text, place=place)
     reading = Reading()
     config: Config = reading.read(document, Config)
     meaning = Meaning(config, environ=environ, folder=folder)
@@ -147,10 +149,9 @@ def _place(place: str, lines: Lines, path: tuple[str | int, ...]) -> str:
     return place if place == BUILT_IN else f"{place}:{lines.of(path)}"
 
 
-def _not_toml(message: str, place: str, *, last_line: int) -> ConfigurationError:
-    found = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", message, re.DOTALL)
-    if found is None or found[2] is None:
-        problem = f"not TOML: {found[1] if found else message} (it ends here)"
-        return refuse(problem, place=f"{place}:{last_line}", remedy="complete it")
-    problem = f"not TOML: {found[1]} (column {found[3]})"
-    return refuse(problem, place=f"{place}:{found[2]}", remedy="correct this line")
+def _unreadable(path: Path, error: OSError) -> ConfigurationError:
+    if isinstance(error, IsADirectoryError):
+        remedy = f"name the file in it with --config, such as {path / DEFAULT_FILE}"
+        return refuse("it is a directory", place=str(path), remedy=remedy)
+    remedy = "name a file that is there with --config" if isinstance(error, FileNotFoundError) else "see its rights"
+    return refuse(f"it cannot be read ({error.strerror})", place=str(path), remedy=remedy)

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.config.line import Path as Place
 from gateway.config.model import Config, ModelSection, OfferSection
 from gateway.config.secret import REMEDY, Secret, SecretMissing, resolve
-from gateway.config.shape import Problem, did_you_mean, printable
+from gateway.config.shape import Problem, did_you_mean
 from gateway.contract.money import PRICED_UNITS, parse_dollars
+from gateway.contract.toml import Path as Place
+from gateway.contract.wording import printable
 from policies.document import Policy
 
 LOCAL = "local"  # the provider that is always there

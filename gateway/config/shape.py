@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from gateway.config.line import Path
+from gateway.contract.toml import Path
+from gateway.contract.wording import nearest, printable
 
 _WORDS = {
     "int": "a whole number",
@@ -120,19 +120,6 @@ def dotted(path: Path) -> str:
         else:
             text += ("." if text else "") + (part if re.fullmatch(r"[\w-]+", part) else f'"{printable(part)}"')
     return text
-
-
-def printable(text: str) -> str:
-    """`text` on one line, without control characters, not longer than 80."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:81])
-    return shown if len(text) <= 80 else shown[:79] + "…"
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` most likely stands for."""
-    by_lower = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
-    return by_lower[close[0]] if close else None
 
 
 def did_you_mean(word: str, known: Sequence[str], *, otherwise: str = "") -> str:

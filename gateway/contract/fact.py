@@ -33,7 +33,6 @@ class Source(enum.StrEnum):
     CALLBACK = "callback"
     POLL = "poll"
     STREAM = "stream"
-    ENGINE = "engine"
 
 
 class Fact(msgspec.Struct, kw_only=True, frozen=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from gateway.store.protocol import Delivery
 
@@ -79,11 +78,3 @@ class Lane:
         if self._shut_until is not None:
             self._shut_seconds = min(2 * self._shut_seconds, MAX_OPEN_SECONDS)
         self._shut_until = now + self._shut_seconds
-
-
-def host_of(url: str) -> str:
-    """The host in lower case without its port: what the store compares `exclude_hosts` with."""
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""

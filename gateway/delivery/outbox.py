@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 from gateway.contract.clock import Clock
 from gateway.contract.errors import StoreError
+from gateway.contract.host import host_of
 from gateway.contract.observer import Observer
-from gateway.delivery.lane import Claim, Lane, host_of
+from gateway.delivery.lane import Claim, Lane
 from gateway.delivery.schedule import SCHEDULE_SECONDS, next_due
 from gateway.delivery.webhook import Outcome, Result
 from gateway.store.protocol import Delivery, Store

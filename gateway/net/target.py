@@ -78,15 +78,27 @@ class Guard:
             raise AddressForbidden("the URL must begin with https://: plain http is not allowed here")
         if url.userinfo:
             raise AddressForbidden("the URL must not hold a user name or password")
-        port = _DEFAULT_PORTS[url.scheme] if url.port is None else url.port
-        self._check_place(url.raw_host.decode("ascii"), port)
+        self._check_place(url.raw_host.decode("ascii"), _port(url))
+
+    def check_literal(self, url: str) -> None:
+        """
+        Refuse a URL whose host is spelt as an address that may not be dialled; every name passes.
+
+        For URLs that are handed on more often than they are dialled by us: whoever dials looks at names. Raises
+        AddressForbidden.
+        """
+        try:
+            parsed = httpx.URL(url)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise AddressForbidden("the URL cannot be read") from error
+        host = parsed.raw_host.decode("ascii").removesuffix(".")
+        literal = _literal(host)
+        if literal is not None and not is_public(literal):
+            self._check_address(literal, host, _port(parsed))
 
     def _check_place(self, host: str, port: int) -> Address | None:
         """What the words alone say of a target: its address if it is a literal. Raises AddressForbidden."""
-        try:
-            literal = read_literal(host)
-        except ValueError as error:
-            raise AddressForbidden(f"{host!r} is neither a host name nor a plainly written address") from error
+        literal = _literal(host)
         if literal is not None:
             self._check_address(literal, host, port)
             return literal
@@ -150,6 +162,17 @@ class SystemResolver:
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(self._threads, _look_up, host, port)
         return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _port(url: httpx.URL) -> int:
+    return _DEFAULT_PORTS.get(url.scheme, 0) if url.port is None else url.port
+
+
+def _literal(host: str) -> Address | None:
+    try:
+        return read_literal(host)
+    except ValueError as error:
+        raise AddressForbidden(f"{host!r} is neither a host name nor a plainly written address") from error
 
 
 def _look_up(host: str, port: int) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import re
@@ -19,6 +18,7 @@ from gateway.contract.model import Model, Version
 from gateway.contract.money import PRICED_UNITS, Price, parse_dollars
 from gateway.contract.provider import Callbacks, Cancel, Capabilities
 from gateway.contract.route import InputMapping, Offer
+from gateway.contract.wording import nearest
 from gateway.routing.schema import openapi_document
 
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -93,8 +93,8 @@ def read_price(price: Mapping[str, str], *, place: str) -> Price:
     rates: dict[str, int] = {}
     for unit, amount in price.items():
         if unit not in PRICED_UNITS:
-            near = difflib.get_close_matches(unit, PRICED_UNITS, n=1)
-            remedy = f'did you mean "{near[0]}"?' if near else f"write one of {', '.join(PRICED_UNITS)}"
+            near = nearest(unit, PRICED_UNITS)
+            remedy = f'did you mean "{near}"?' if near else f"write one of {', '.join(PRICED_UNITS)}"
             raise refuse(f'"{unit}" is no unit of a price', place=place, remedy=remedy)
         try:
             rates[unit] = parse_dollars(amount)
@@ -183,8 +183,8 @@ class _Reading:
         place = f"{self._place}, offer of {section.provider}"
         capabilities = self._capabilities.get(section.provider)
         if capabilities is None:
-            near = difflib.get_close_matches(section.provider, self._capabilities, n=1)
-            remedy = f'did you mean "{near[0]}"?' if near else f"add [providers.{section.provider}]"
+            near = nearest(section.provider, self._capabilities)
+            remedy = f'did you mean "{near}"?' if near else f"add [providers.{section.provider}]"
             raise refuse(f'unknown provider "{section.provider}"', place=place, remedy=remedy)
         provider = self._providers.get(section.provider)
         return Offer(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,6 +13,7 @@ from gateway.contract.model import Model
 from gateway.contract.money import Units
 from gateway.contract.prediction import Prediction, Request
 from gateway.contract.route import BreakerState, Candidate, Offer, Plan, Signals
+from gateway.contract.wording import nearest
 from gateway.routing.breaker import Breakers
 from gateway.routing.catalog import Catalog
 from gateway.routing.signals import Board
@@ -153,6 +153,6 @@ class Planner:
 
 
 def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    remedy = f'did you mean "{near[0]}"?' if near else "there are: " + ", ".join(known)
+    near = nearest(name, known)
+    remedy = f'did you mean "{near}"?' if near else "there are: " + ", ".join(known)
     return f'unknown {kind} "{name}"; {remedy}'

@@ -8,14 +8,13 @@ import hashlib
 import io
 import time
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 from PIL import Image
 
+from gateway.contract.host import host_of, is_loopback
 from gateway.simulator.behaviour import Behaviour, Fate, bill
 
 TERMINAL = frozenset({"succeeded", "failed", "canceled"})
@@ -179,7 +178,7 @@ class Job:
 async def _fetch(image: str, client: httpx.AsyncClient) -> bytes:
     if image.startswith("data:"):
         return base64.b64decode(image.partition(",")[2], validate=True)
-    if not _is_loopback(urlsplit(image).hostname or ""):
+    if not is_loopback(host_of(image)):
         raise ValueError("the simulator fetches pictures from this machine only")
     async with client.stream("GET", image) as response:
         response.raise_for_status()
@@ -200,13 +199,6 @@ def _enlarge(content: bytes, scale: float) -> bytes:
     buffer = io.BytesIO()
     enlarged.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _is_long(value: Any) -> bool:

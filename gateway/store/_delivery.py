@@ -7,10 +7,10 @@ import hashlib
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.contract.host import host_of
 from gateway.contract.prediction import Prediction, WebhookEvent
 from gateway.store._encoding import from_micros
 from gateway.store.protocol import Delivery
@@ -37,14 +37,6 @@ def delivery_id(prediction: str, event: str, sequence: int) -> str:
     """The same event has the same id for ever."""
     digest = hashlib.sha256(f"{prediction}|{event}|{sequence}".encode()).digest()
     return "msg_" + base64.b32encode(digest).decode().lower()[:26]
-
-
-def host_of(url: str) -> str:
-    """What `exclude_hosts` is compared with: the host in lower case, without port."""
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
 
 
 def draft(

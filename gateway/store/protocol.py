@@ -212,7 +212,7 @@ class Store(Protocol):
         """
         Take deliveries that are due, oldest first; each comes with a fence, and comes back after the lease.
 
-        `exclude_hosts` are compared with the URL's host in lower case, without port (`urlsplit(url).hostname`).
+        `exclude_hosts` are compared with the URL's host as `contract.host.host_of` reads it.
         """
         ...
 

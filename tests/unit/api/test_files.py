@@ -178,7 +178,9 @@ async def test_files_are_listed_newest_first_and_deleted_with_their_bytes(world:
     listed = (await world.alice.get("/v1/files")).json()
     assert [one["id"] for one in listed["results"]] == ids[::-1]
     assert (listed["next"], listed["previous"]) == (None, None)
-    assert (await world.alice.delete(f"/v1/files/{ids[0]}")).status_code == 204
+    deleted = await world.alice.delete(f"/v1/files/{ids[0]}")
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    assert not {"content-type", "content-length"} & set(deleted.headers)
     assert (await world.alice.delete(f"/v1/files/{ids[0]}")).status_code == 404
     assert len(world.files.kept) == 2
 

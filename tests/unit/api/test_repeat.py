@@ -170,28 +170,79 @@ async def test_an_idempotency_key_leaves_it_to_the_store(world: World) -> None:
     assert len(world.store.predictions) == 2
 
 
-async def test_after_a_crash_the_last_minute_counts_as_unanswered(world: World, tmp_path: object) -> None:
+async def test_after_a_crash_what_is_open_since_the_last_minute_counts_as_unanswered(world: World) -> None:
     lost = poster(world)
     await lost.run()
     world.clock.pass_(61)
     fresh = poster(world, body=BODY + b"\n")
     await fresh.run()
-    world.clock.pass_(5)
 
-    restarted = World(world.files.folder)
-    restarted.store.predictions = dict(world.store.predictions)
-    restarted.clock.at = world.clock.at
-    restarted.ids = restarted.engine.ids = type(restarted.ids)(8)
-    context = restarted.context
-    now = context.clock.monotonic()
-    count = await recall(context.repeats, restarted.store, owners=context.keys, at=context.clock.now(), now=now)  # type: ignore[arg-type]
-    assert count == 1
+    restarted = born_again(world, after_seconds=5)
+    assert await recalled(restarted) == 1
     again = poster(restarted, body=BODY + b"\n")
     await again.run()
     assert again.json["id"] == fresh.json["id"]
     old = poster(restarted)
     await old.run()
     assert old.json["id"] != lost.json["id"]
+
+
+def born_again(world: World, *, after_seconds: float) -> World:
+    """A second process over the same store, started so long after the first one's last word."""
+    world.clock.pass_(after_seconds)
+    again = World(world.files.folder)
+    again.store.predictions = dict(world.store.predictions)
+    again.clock.at = world.clock.at
+    again.ids = again.engine.ids = type(again.ids)(8)
+    return again
+
+
+async def recalled(world: World) -> int:
+    context = world.context
+    at, now = world.clock.now(), world.clock.monotonic()
+    return await recall(context.repeats, context.store, owners=context.keys, at=at, now=now)
+
+
+async def test_a_wait_whose_end_was_stored_and_whose_reply_the_crash_took_is_not_run_again(world: World) -> None:
+    lost = poster(world, prefer="wait")
+    await lost.run()
+    assert world.only.is_terminal
+    again = born_again(world, after_seconds=10)
+    assert await recalled(again) == 1
+    repeat = poster(again, prefer="wait")
+    await repeat.run()
+    assert repeat.json["id"] == world.only.id
+    meant = poster(again, prefer="wait")
+    await meant.run()
+    assert meant.json["id"] != world.only.id
+
+
+async def test_what_ended_before_the_crash_was_answered_and_its_like_is_a_new_one(world: World) -> None:
+    long = poster(world, body=BODY + b"\n")  # open for as long as we look
+    await long.run()
+    answered = poster(world, prefer="wait")
+    await answered.run()
+    world.clock.pass_(2.1)
+    newest = poster(world, token=BOB.text)  # still open: the process lived on
+    await newest.run()
+    again = born_again(world, after_seconds=1)
+    assert await recalled(again) == 2
+    expected = ((poster(again, prefer="wait"), None), (poster(again, token=BOB.text), newest))
+    for peer, first in (*expected, (poster(again, body=BODY + b"\n"), long)):
+        await peer.run()
+        if first is None:
+            assert peer.json["id"] not in world.store.predictions
+        else:
+            assert peer.json["id"] == first.json["id"]
+
+
+async def test_what_ended_long_before_the_start_was_answered_though_nothing_followed(world: World) -> None:
+    await poster(world, prefer="wait").run()
+    again = born_again(world, after_seconds=15.1)
+    assert await recalled(again) == 0
+    meant = poster(again)
+    await meant.run()
+    assert meant.json["id"] != world.only.id
 
 
 async def test_after_a_crash_more_than_a_page_is_recalled(world: World) -> None:

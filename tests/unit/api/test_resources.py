@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
@@ -186,21 +187,46 @@ async def test_alive_asks_nothing_and_ready_asks_the_store(world: World) -> None
     unready = await world.nobody.get("/readyz")
     assert (unready.status_code, unready.json()["reasons"]) == (503, ["the store cannot be written"])
     world.store.is_down = False
+    world.clock.pass_(1)
     assert (await world.nobody.get("/readyz")).json() == {"status": "ready", "reasons": []}
     world.engine.is_draining = True
     assert (await world.nobody.get("/readyz")).json()["reasons"] == ["draining"]
 
 
 async def test_a_store_that_hangs_is_not_ready(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    import asyncio
-
-    monkeypatch.setattr("gateway.api.probes.READY_SECONDS", 0.01)
+    monkeypatch.setattr("gateway.api.store_check.CHECK_SECONDS", 0.01)
 
     async def hang() -> None:
         await asyncio.Event().wait()
 
     world.store.check = hang  # type: ignore[method-assign]
     assert (await world.nobody.get("/readyz")).status_code == 503
+
+
+async def test_the_store_is_asked_once_a_second_however_many_ask_us(world: World) -> None:
+    asked = 0
+    answered = asyncio.Event()
+
+    async def check() -> None:
+        nonlocal asked
+        asked += 1
+        await answered.wait()
+
+    world.store.check = check  # type: ignore[method-assign]
+    together = [asyncio.create_task(world.nobody.get("/readyz")) for _ in range(20)]
+    for _ in range(50):
+        await asyncio.sleep(0)
+    together[0].cancel()  # who asked first must not take the answer from the rest
+    answered.set()
+    replies = await asyncio.gather(*together, return_exceptions=True)
+    assert isinstance(replies[0], asyncio.CancelledError)
+    assert [reply.status_code for reply in replies[1:] if not isinstance(reply, BaseException)] == [200] * 19
+    world.clock.pass_(0.99)
+    assert (await world.nobody.get("/readyz")).status_code == 200
+    assert asked == 1
+    world.clock.pass_(0.01)
+    assert (await world.nobody.get("/readyz")).status_code == 200
+    assert asked == 2
 
 
 async def test_readiness_may_name_more_reasons(tmp_path: Path) -> None:

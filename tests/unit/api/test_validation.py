@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.api.validation import InputSchema, compile_schema, is_uri_text, speaks_of_files
+from gateway.api.validation import InputSchema, compile_schema, is_file_uri, speaks_of_files
 from gateway.contract.errors import InputInvalid
-from tests.unit.api.fakes import World, document
+from tests.unit.api.fakes import PUBLIC, World, document, refuse_private, replace
 
 
 def lines(schema: dict[str, Any], value: Any, **components: Any) -> list[tuple[str, str, str]]:
@@ -68,6 +70,11 @@ def test_each_keyword_has_its_type_and_words(schema: dict[str, Any], value: Any,
         ({"anyOf": [{"type": "string"}, {"type": "null"}]}, None),
         ({"type": "string", "format": "uri"}, "https://x.example/a b".replace(" ", "%20")),
         ({"type": "string", "format": "uri"}, "data:image/png;base64,AAAA"),
+        ({"type": "string", "format": "uri"}, "data:image/png;base64,AA=="),
+        ({"type": "string", "format": "uri"}, "data:text/plain;charset=utf-8,a%20b"),
+        ({"type": "string", "format": "uri"}, "HTTP://[::1]:8080/x?y=z#f"),
+        ({"type": "string", "format": "uri"}, "https://bücher.example/ü"),
+        ({"type": "array", "items": {"type": "string", "format": "uri"}}, ["https://x.example/a", "data:a/b,c"]),
         ({"type": "number", "multipleOf": 0.1}, 0.3),
         ({"type": "string", "minLength": 2}, "éé"),
         ({"enum": [1.0]}, 1),
@@ -175,10 +182,28 @@ def test_files_in_an_output_are_found_wherever_they_stand() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a", "/a/b", "a b", "http://[", "C:\\x", "https://a b", "data:image/png;base64", "//host/x"]
-)
-def test_what_is_no_uri(text: str) -> None:
-    assert not is_uri_text(text)
+    "text", ["", "a", "/a/b", "a b", "http://[", "C:\\x", "https://a b", "data:image/png;base64", "//host/x",
+     "ftp://host/x", "file:///etc/passwd", "gs://bucket/x", "blob:https://a/b", "http:", "http:host", "https:///x",
+     "http://:80/x", "http://host:99999/x", "http://host:0/x", "https://a\x7f/", "https://a\tb/", "DATA:image/png,x",
+     "data:image/png;base64,AA", "data:image/png;base64,A===", "data:image/png;base64,AA EC", "data:image/png,%zz",
+     "data:image/png;base64,AA,A", "data:;base64,AAAA", "data:image/png;base64,%%%", "data:text/plain,a b"],
+)  # fmt: skip
+def test_what_no_file_can_be_had_from(text: str) -> None:
+    assert not is_file_uri(text)
+
+
+def test_ten_megabytes_are_looked_at_and_not_copied() -> None:
+    check = compile_schema({"type": "string", "format": "uri"})
+    text = "data:image/png;base64," + "A" * 10_000_000
+    values = ((text, 0), (text + "=", 1), (text[:-1] + "!", 1))
+    tracemalloc.start()
+    for value, count in values:
+        errors: list[Any] = []
+        check(value, "", errors)
+        assert len(errors) == count
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000
 
 
 JSON = st.recursive(
@@ -234,3 +259,59 @@ async def test_over_http_the_recorded_errors_are_answered_to_the_letter(world: W
         "title": "Input validation failed",
         "invalid_fields": [{"type": "required", "field": "input", "description": "prompt is required"}],
     }
+
+
+BAD_FILE = {"type": "format", "description": "Does not match format 'uri'"}
+
+
+@pytest.mark.parametrize(
+    "image", ["ftp://host/x", "data:image/png;base64,%%%", "data:image/png;base64,AAA", "/etc/passwd", "gs://a/b"]
+)
+async def test_a_file_that_nobody_could_have_is_refused_before_anything_is_stored(world: World, image: str) -> None:
+    reply = await world.post({"version": "acme/writer", "input": {"prompt": "x", "image": image}})
+    assert (reply.status_code, reply.json()["title"]) == (422, "Input validation failed")
+    assert reply.json()["invalid_fields"] == [{**BAD_FILE, "field": "input.image"}]
+    assert reply.json()["detail"] == "- input.image: Does not match format 'uri'\n"
+    assert world.store.predictions == {}
+
+
+def guarded(tmp_path: Path, properties: dict[str, Any]) -> World:
+    world = World(tmp_path, check_input_url=refuse_private)
+    model = world.models.all[0]
+    versions = (replace(model.versions[0], schema=document(properties)), *model.versions[1:])
+    world.models.all[0] = replace(model, versions=versions)
+    return world
+
+
+FILE = {"type": "string", "format": "uri"}
+
+
+async def test_an_address_of_ours_in_an_input_is_refused_with_the_place_it_stands_at(tmp_path: Path) -> None:
+    lists = {"type": "array", "items": {"type": "array", "items": FILE}}
+    world = guarded(tmp_path, {"image": dict(FILE), "images": lists, "prompt": {"type": "string"}})
+    near, far = "http://127.0.0.1:9/x", "https://far.example/x"
+    input = {"prompt": near, "image": near, "images": [[far], [far, near]]}
+    reply = await world.post({"version": "acme/writer", "input": input})
+    assert reply.status_code == 422
+    assert [(one["type"], one["field"]) for one in reply.json()["invalid_fields"]] == [
+        ("format", "input.image"),
+        ("format", "input.images.1.1"),
+    ]
+    assert reply.json()["invalid_fields"][0]["description"] == "127.0.0.1 is a loopback address"
+    assert world.store.predictions == {}
+
+
+@pytest.mark.parametrize("public", [PUBLIC, "http://127.0.0.1:8000"])
+@pytest.mark.parametrize("path", ["/v1/files/abc", "/artifacts/token/out.png"])
+async def test_our_own_files_pass_wherever_we_are(tmp_path: Path, public: str, path: str) -> None:
+    world = guarded(tmp_path, {"image": dict(FILE)})
+    object.__setattr__(world.context, "base", public)
+    reply = await world.post({"version": "acme/writer", "input": {"image": public + path}})
+    assert reply.status_code == 201
+    reply = await world.post({"version": "acme/writer", "input": {"image": f"http://127.0.0.1:80{path}"}})
+    assert reply.status_code == 422, "somebody else at our path"
+
+
+async def test_without_a_check_every_address_is_passed_on(world: World) -> None:
+    reply = await world.post({"version": "acme/writer", "input": {"prompt": "x", "image": "http://127.0.0.1/x"}})
+    assert reply.status_code == 201

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,76 @@ def test_nothing_configured_is_the_bundled_model_on_the_local_backend(
     assert "built-in defaults: 1 model, 1 provider" in said
     assert "turnout/upscaler | local: turnout/upscaler, fallback | $0.00 per prediction" in said
     assert list(tmp_path.iterdir()) == [], "it starts nothing and leaves nothing"
+
+
+UNUSABLE = """
+[store]
+url = "sqlite:///{store}"
+[artifacts]
+path = "{artifacts}"
+"""
+
+
+def unusable(tmp_path: Path, **paths: str) -> tuple[Path, str]:
+    """A configuration with a plain file `full` beside it, and the path of that."""
+    (tmp_path / "full").write_text("not a folder, and no database either")
+    file = tmp_path / "t.toml"
+    file.write_text(UNUSABLE.format(**{"store": "turnout.db", "artifacts": "artifacts", **paths}))
+    return file, str(tmp_path / "full")
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_folders_that_cannot_be_used_are_a_line_each_before_anything_starts(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, full = unusable(tmp_path, store="full/a/b.db", artifacts="full/b")
+    before = sorted(tmp_path.iterdir())
+    assert main([command, "--config", str(file)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        f"turnout: {file}:3: store.url: {full}/a cannot be made: {full} cannot be written (Not a directory); "
+        "name a file in a folder that this user can write",
+        f"turnout: {file}:5: artifacts.path: {full}/b cannot be made: {full} cannot be written (Not a directory); "
+        "name a folder that this user can make or write in",
+    ]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        ("full", "full is no SQLite database; name a file in a folder that this user can write"),
+        (".", "cannot be opened for writing (Is a directory); name a file in a folder that this user can write"),
+    ],
+)
+def test_a_store_that_is_none_is_told_with_its_line(
+    command: str, store: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, _ = unusable(tmp_path, store=store)
+    assert main([command, "--config", str(file)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"turnout: {file}:3: store.url: {tmp_path}")
+    assert line.endswith(said)
+
+
+def test_folders_are_told_beside_what_else_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, full = unusable(tmp_path, artifacts="full")
+    file.write_text(file.read_text() + "[providers.nobody]\n")
+    assert main(["check", "--config", str(file)]) == 2
+    nobody, artifacts = capsys.readouterr().err.splitlines()
+    assert nobody.startswith(f"turnout: {file}:6: providers.nobody: no adapter")
+    assert artifacts.startswith(f"turnout: {file}:5: artifacts.path: {full} cannot be written")
+
+
+def test_a_store_in_use_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, _ = unusable(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "turnout.db", isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("BEGIN IMMEDIATE")
+        assert main(["check", "--config", str(file)]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_an_offer_of_the_local_backend_may_be_written_down_like_any_other(

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from gateway.contract.errors import StoreUnavailable
-from gateway.delivery.lane import host_of
+from gateway.contract.host import host_of
 from gateway.store.protocol import Delivery
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

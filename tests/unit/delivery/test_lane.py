@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.delivery.lane import Claim, Lane, host_of
+from gateway.delivery.lane import Claim, Lane
 from tests.unit.delivery.fakes import FakeStore, ManualClock
 
 
@@ -70,8 +70,3 @@ def test_a_failing_lane_is_remembered_for_an_hour() -> None:
     assert lane.is_forgettable(0)
     lane.failed(0)
     assert (lane.is_forgettable(3600), lane.is_forgettable(3601)) == (False, True)
-
-
-def test_host_is_read_as_the_store_reads_it() -> None:
-    assert host_of("https://Hooks.Example:8443/x") == "hooks.example"
-    assert host_of("https://[::1/") == ""

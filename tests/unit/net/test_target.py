@@ -49,6 +49,27 @@ async def names_as_system(host: str, port: int) -> list[str]:
     return [str(entry[4][0]) for entry in found]
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "127.0.0.1.", "10.1.2.3:8000", "169.254.169.254", "192.168.0.1", "0.0.0.0", "[::1]", "[fe80::1]",
+     "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]", "user@127.0.0.1", "2130706433", "0x7f.1", "127.1",
+     "0177.0.0.1", "127。0。0。1", "①②⑦.0.0.1"],
+)  # fmt: skip
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_address_that_is_not_public_is_known_by_its_spelling(scheme: str, host: str) -> None:
+    with pytest.raises(AddressForbidden):
+        Guard(allow_http=True).check_literal(f"{scheme}://{host}/x")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost/x", "https://intern", "https://a.example.:22/x", "https://8.8.8.8:22/x", "https://bücher.example",
+     "http://10.0.0.1.example/x", "https://own.example/x", "http://10.9.9.9:9000/x"],
+)  # fmt: skip
+def test_by_its_spelling_no_name_is_refused_and_nothing_that_is_public_or_allowed(url: str) -> None:
+    Guard(["10.9.9.9:9000"], own_hosts=["own.example"]).check_literal(url)
+
+
 async def test_no_url_of_the_hostile_corpus_reaches_loopback(canary: Canary) -> None:
     urls = corpus(canary.port)
     assert len(set(urls)) >= 250

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.line import Lines
+from gateway.contract.toml import Lines
 
 ROOT = Path(__file__).parents[3]
 

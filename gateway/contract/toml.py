@@ -1,8 +1,12 @@
-"""On which line of a TOML text a key stands. For messages only: tomllib has read the text, and keeps no lines."""
+"""TOML texts as people write them: their tables, and on which line a key stands. Knows no key."""
 
 from __future__ import annotations
 
 import re
+import tomllib
+from typing import Any
+
+from gateway.contract.errors import ConfigurationError, refuse
 
 Path = tuple[str | int, ...]
 
@@ -15,8 +19,30 @@ _STRING = re.compile(
 _SCALAR = re.compile(r"[^,\]}\n#]+")
 
 
+def read_toml(text: str, *, place: str) -> dict[str, Any]:
+    """The tables in `text`. Raises ConfigurationError: one line that begins with `place`, and the line's number."""
+    try:
+        return tomllib.loads(text.replace("\r\n", "\n"))
+    except tomllib.TOMLDecodeError as error:
+        raise _not_toml(str(error), place, last_line=text.rstrip().count("\n") + 1) from None
+    except RecursionError:
+        raise refuse("nested too deep", place=place, remedy="write fewer brackets") from None
+
+
+def _not_toml(message: str, place: str, *, last_line: int) -> ConfigurationError:
+    found = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", message, re.DOTALL)
+    if found is None or found[2] is None:
+        problem = f"not TOML: {found[1] if found else message} (it ends here)"
+        return refuse(problem, place=f"{place}:{last_line}", remedy="complete it")
+    problem = f"not TOML: {found[1]} (column {found[3]})"
+    return refuse(problem, place=f"{place}:{found[2]}", remedy="correct this line")
+
+
 class Lines:
-    """The lines of a valid TOML text by path: `("models", 0, "name")` is the name in the first `[[models]]`."""
+    """The lines of a valid TOML text by path: `("models", 0, "name")` is the name in the first `[[models]]`.
+
+    For messages only: tomllib has read the text, and keeps no lines.
+    """
 
     def __init__(self, text: str) -> None:
         self._text = text

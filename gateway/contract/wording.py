@@ -1,0 +1,19 @@
+"""What messages about somebody's text need: to show it on one line, to guess what was meant. Writes no message."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def printable(text: str) -> str:
+    """`text` on one line, without control characters, not longer than 80."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:81])
+    return shown if len(shown) <= 80 else shown[:79] + "…"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that `word` most likely stands for."""
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[close[0]] if close else None
