@@ -24,7 +24,12 @@ class Answering(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def body(self) -> bytes:
-        return self.rfile.read(int(self.headers.get("content-length", 0)))
+        """The whole body. A part of one is a ConnectionError: its sender died, and made no request."""
+        length = int(self.headers.get("content-length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            raise ConnectionAbortedError(f"{len(body)} of {length} bytes")
+        return body
 
     def answer(self, status: int, body: Any = None) -> None:
         raw = b"" if body is None else json.dumps(body).encode()
