@@ -53,7 +53,8 @@ class Limits(Part, kw_only=True, frozen=True):
     deadline_seconds: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 3_600
     attempt_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0  # most one attempt may take; 0: only the deadline
     attempts: Annotated[int, msgspec.Meta(ge=1, le=20)] = 4
-    pay_twice_up_to: str = "0"  # dollars: up to what expected price we start elsewhere after an unknown outcome
+    # Dollars: up to what expected price we start elsewhere after an unknown outcome. 0: only what is free.
+    pay_twice_up_to: str = "0"
 
 
 class Fallback(Part, kw_only=True, frozen=True):

@@ -75,7 +75,10 @@ def test_it_says_what_would_be_served(file: Path, capsys: pytest.CaptureFixture[
         "without webhook_secret: only nudges" in said
     )
     assert "idle | cog | http://127.0.0.1:5000 | none | none" in said
-    assert "balanced (default) | 1 cost + 1 latency + 1 health | all | 4 attempts, 3600 s" in said
+    assert (
+        "balanced (default) | 1 cost + 1 latency + 1 health | all | 4 attempts, 3600 s, may pay twice up to $0.05"
+        in said
+    )
     assert "ours | 1 cost + 1 latency + 1 health | without hose; up to $0.05 | 4 attempts, 3600 s, " in "\n".join(said)
 
 
