@@ -29,7 +29,7 @@ from gateway.commands.survey import survey
 from gateway.config.load import Loaded
 from gateway.config.meaning import LOCAL
 from gateway.config.model import Config
-from gateway.contract.body import encode, prediction_body
+from gateway.contract.body import prediction_bytes
 from gateway.contract.clock import RandomIds, SystemClock
 from gateway.contract.errors import ConfigurationError
 from gateway.contract.host import is_loopback
@@ -138,7 +138,7 @@ async def running(
             stack.push_async_callback(driver.aclose)
 
         def snapshot(prediction: Prediction) -> bytes:
-            return encode(prediction_body(prediction, public_url=public_url))
+            return prediction_bytes(prediction, public_url=public_url)
 
         with loaded.blaming("store", "url"):
             store = await SqliteStore.open(

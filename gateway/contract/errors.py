@@ -21,7 +21,7 @@ Our exception hierarchy:
       · CallbackForged             a callback whose signature does not fit
       · ProviderFailure            one attempt failed; carries its verdict
           · NotSent                no byte left us                                     FAIL_OVER
-              · BreakerOpen, PoolExhausted, InputUnfit: our own side of it
+              · PoolExhausted, InputUnfit: our own side of it
           · Refused                the provider said no before anything ran
               · InputRefused       the input is bad, and would be bad elsewhere        FINAL
               · InputModerated     the input was refused by a content filter           FINAL
@@ -224,13 +224,6 @@ class NotSent(ProviderFailure):
     """The provider could not be reached; no byte of the request left us."""
 
     code = "not_sent"
-
-
-class BreakerOpen(NotSent):
-    """The offer's breaker is open."""
-
-    code = "breaker_open"
-    blame = Blame.LOCAL
 
 
 class PoolExhausted(NotSent):

@@ -19,7 +19,8 @@ class Feedback:
         self._board = board
         self._observer = observer
         self._tickets: dict[int, Ticket] = {}
-        self._told: set[int] = set()
+        self._told: set[int] = set()  # attempts whose job is over, as routing was told
+        self._announced: set[int] = set()  # attempts that are closed, as observers were told
         self._begun: dict[int, str] = {}  # offers that were told of a beginning, by attempt
 
     def adopt(self, prediction: Prediction) -> None:
@@ -27,6 +28,7 @@ class Feedback:
         for attempt in prediction.attempts:
             if attempt.status.is_closed:
                 self._told.add(attempt.number)
+                self._announced.add(attempt.number)
             else:
                 self._begin(attempt)
 
@@ -44,11 +46,14 @@ class Feedback:
     def update(self, prediction: Prediction) -> None:
         """Tell of every attempt that is over since the last time."""
         for attempt in prediction.attempts:
-            if attempt.number in self._told:
-                continue
-            if attempt.status.is_closed or attempt.status is AttemptStatus.COLLECTING:
+            if attempt.number not in self._told and (
+                attempt.status.is_closed or attempt.status is AttemptStatus.COLLECTING
+            ):
                 self._told.add(attempt.number)
                 self._end(attempt)
+            if attempt.number not in self._announced and attempt.status.is_closed:
+                # Only now is it known whether its files could be had.
+                self._announced.add(attempt.number)
                 self._observer.attempt_ended(prediction, attempt)
 
     def close(self) -> None:

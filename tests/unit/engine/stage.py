@@ -148,6 +148,10 @@ class Watcher(Observer):
         self.callbacks: Counter[str] = Counter()
         self.failovers = 0
         self.polls: Counter[str] = Counter()
+        self.ended: list[str] = []
+
+    def attempt_ended(self, prediction: Prediction, attempt: Attempt) -> None:
+        self.ended.append(f"{attempt.provider} {attempt.status}")
 
     def callback_received(self, provider: str, outcome: str) -> None:
         self.callbacks[outcome] += 1

@@ -146,6 +146,7 @@ class TestFailover:
             assert prediction.output == f"https://turnout.test/artifacts/{prediction.id}/2"
             assert prediction.attempts[0].failure is not None
             assert prediction.attempts[0].failure.code == "result_lost"
+            assert stage.observer.ended == ["first failed", "second succeeded"]
             # Both ran and both are paid: the ledger must not forget the first.
             assert [(state, nanos) for _, state, nanos in await stage.ledger(prediction.id)] == [("settled", PRICE)] * 2
 
