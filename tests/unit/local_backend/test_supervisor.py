@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import socket
 import stat
@@ -13,7 +12,6 @@ import pytest
 from gateway.contract.clock import SystemClock
 from gateway.contract.errors import ConfigurationError
 from local_backend.address import bind, read_address
-from local_backend.runtime import installed_runtime
 from local_backend.supervisor import Backoff, LocalBackend, Timing
 
 
@@ -101,30 +99,3 @@ async def test_a_folder_too_deep_for_a_socket_is_refused(tmp_path: Path, monkeyp
     with pytest.raises(ConfigurationError, match="too long for a socket"):
         LocalBackend(clock=SystemClock())
     assert list(deep.iterdir()) == []
-
-
-def test_the_one_installed_runtime_is_named() -> None:
-    assert installed_runtime().distribution in ("onnxruntime-gpu", "onnxruntime")
-
-
-@pytest.mark.parametrize(
-    ("installed", "words"),
-    [
-        ({}, "is not installed"),
-        (
-            {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.1"},
-            "pip install --force-reinstall --no-deps onnxruntime-gpu==1.31.1",
-        ),
-    ],
-)
-def test_none_or_both_runtimes_are_refused_with_the_repair(
-    installed: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def version(name: str) -> str:
-        if name not in installed:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return installed[name]
-
-    monkeypatch.setattr("importlib.metadata.version", version)
-    with pytest.raises(ConfigurationError, match=words):
-        installed_runtime()
