@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
@@ -13,6 +16,7 @@ from gateway.contract.errors import (
     ConfigurationError,
     CredentialRefused,
     InputRefused,
+    InputUnfit,
     JobLost,
     ModelMissing,
     OutcomeUnknown,
@@ -22,8 +26,22 @@ from gateway.contract.errors import (
     Refused,
     WalletEmpty,
 )
-from gateway.contract.fact import Fact
-from gateway.contract.provider import Capabilities, HttpResponse, ServerSentEvent
+from gateway.contract.fact import Fact, Phase
+from gateway.contract.money import MAX_NANOS, NANOS, Cost, CostBasis
+from gateway.contract.provider import (
+    SPEC_VERSION,
+    Ask,
+    Auth,
+    Call,
+    Callback,
+    Cancellation,
+    Capabilities,
+    EventReader,
+    File,
+    HttpRequest,
+    HttpResponse,
+    ServerSentEvent,
+)
 from gateway.contract.wording import nearest
 from providers._retry_after import read_retry_after
 
@@ -36,6 +54,8 @@ _SECRETS = re.compile(
     r"|\b(?:sk|r8|hf|whsec)[-_][A-Za-z0-9_*+/=-]{12,}"
     r"|(?<=/cb/)[A-Za-z0-9_-]{8,}"
 )
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_log = logging.getLogger(__name__)
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]+")
 
 
@@ -176,6 +196,11 @@ def poll_refusal(response: HttpResponse) -> ProviderFailure:
     return failure_of(PollFailed, response)
 
 
+def upload_refusal(response: HttpResponse) -> ProviderFailure:
+    """The failure an upload's answer other than 2xx means: the file is too large, or it did not get through."""
+    return failure_of(InputUnfit if response.status == 413 else PollFailed, response)
+
+
 def malformed_submit(response: HttpResponse, reason: str) -> OutcomeUnknown:
     """A 2xx without sense: the provider said yes to something, and we do not know to what."""
     return OutcomeUnknown(f"the provider accepted, but {reason}", status=response.status)
@@ -226,6 +251,165 @@ def read_options(defaults: Mapping[str, Any], options: Mapping[str, Any], kind: 
         return msgspec.convert({**defaults, **options}, kind)
     except msgspec.ValidationError as error:
         raise Refused(f"the offer's options are wrong: {error}") from None
+
+
+class HttpAdapter(Generic[AnyOptions]):
+    """
+    What adapters are made from: options, capabilities, and an answer for every verb that a provider does not have.
+
+    An adapter names `adapter` (the word for it in a configuration), `base_url`, `auth` and `options_type`, says in
+    `describe` what the provider can do, and writes `submit` and `read_submit`; the rest only where there is something
+    to ask.
+    """
+
+    spec_version = SPEC_VERSION
+    adapter: ClassVar[str]
+    base_url: str = ""
+    sites: Mapping[str, str] = {}
+    origins: tuple[str, ...] = ()
+    auth: tuple[Auth, ...] = ()
+    options_type: type[AnyOptions]
+    provider_options: ClassVar[frozenset[str]] = frozenset()  # options that no offer may say otherwise
+
+    def __init__(self, name: str = "", options: Mapping[str, Any] | None = None) -> None:
+        self.name = name or self.adapter
+        self._options = dict(options or {})
+        chosen = self.check(self._options)
+        self.capabilities = chosen.adjust(self.describe(chosen))
+
+    def check(self, options: Mapping[str, Any]) -> AnyOptions:
+        """Raises ConfigurationError for options that are none of this adapter's."""
+        return check_options(options, self.options_type, adapter=self.adapter)
+
+    def capabilities_for(self, options: Mapping[str, Any]) -> Capabilities:
+        """What `describe` says of an offer with these options; those that cannot be read are the submit's to refuse."""
+        if not options:
+            return self.capabilities
+        try:
+            chosen = read_options(self._options, options, self.options_type)
+        except Refused:
+            return self.capabilities
+        return chosen.adjust(self.describe(chosen))
+
+    def options_for(self, call: Call) -> AnyOptions:
+        """The provider's options, overlaid with the offer's. Raises Refused if they cannot be read."""
+        for key in self.provider_options & call.options.keys():
+            if call.options[key] != self._options.get(key):
+                raise Refused(f"the offer's options are wrong: `{key}` is for the provider to say")
+        return read_options(self._options, call.options, self.options_type)
+
+    # -- for adapters to say ---------------------------------------------------------------------------------------
+
+    def describe(self, options: AnyOptions) -> Capabilities:
+        raise NotImplementedError
+
+    def submit(self, call: Call) -> HttpRequest:
+        raise NotImplementedError
+
+    def read_submit(self, call: Call, response: HttpResponse) -> Fact:
+        raise NotImplementedError
+
+    def refusal(self, response: HttpResponse) -> ProviderFailure:
+        """The failure that an answer to a submit other than 2xx means."""
+        return refusal(response)
+
+    def read_events(self, call: Call) -> EventReader:
+        return UnexpectedStream()
+
+    def poll(self, handle: dict[str, str]) -> HttpRequest | None:
+        return None
+
+    def read_poll(self, handle: dict[str, str], response: HttpResponse) -> Fact | Ask:
+        raise PollFailed("the provider cannot be asked about a job", status=response.status)
+
+    def cancel(self, handle: dict[str, str]) -> HttpRequest | None:
+        return None
+
+    def read_cancel(self, handle: dict[str, str], response: HttpResponse) -> Cancellation | Ask:
+        raise PollFailed("the provider cannot be asked to stop a job", status=response.status)
+
+    def upload(self, file: File) -> HttpRequest | None:
+        return None
+
+    def read_upload(self, file: File, handle: dict[str, str], response: HttpResponse) -> str | Ask:
+        raise PollFailed("the provider takes no uploads", status=response.status)
+
+    def callback_keys(self) -> HttpRequest | None:
+        return None
+
+    def read_callback(
+        self, headers: Mapping[str, str], body: bytes, *, secrets: tuple[str, ...], now: datetime
+    ) -> Callback:
+        return Callback(fact=None)
+
+    # -- for adapters to use ---------------------------------------------------------------------------------------
+
+    def accepted(self, response: HttpResponse) -> dict[str, Any]:
+        """The object that an answer to a submit is. Raises its refusal, or OutcomeUnknown if it makes no sense."""
+        if not 200 <= response.status < 300:
+            raise self.refusal(response)
+        try:
+            return read_object(response.body)
+        except Malformed as malformed:
+            raise malformed_submit(response, str(malformed)) from None
+
+    def polled(self, response: HttpResponse) -> dict[str, Any]:
+        """The object that an answer to a poll or cancel is. Raises JobLost or PollFailed."""
+        if not 200 <= response.status < 300:
+            raise poll_refusal(response)
+        try:
+            return read_object(response.body)
+        except Malformed as malformed:
+            raise PollFailed(f"the provider answered, but {malformed}", status=response.status) from None
+
+
+def read_id(body: Mapping[str, Any], key: str = "id") -> str | None:
+    """The job's id, if it is one that can stand in a path."""
+    id = body.get(key)
+    return id if isinstance(id, str) and _ID.fullmatch(id) else None
+
+
+def read_amount(value: Any) -> float | None:
+    """A number that is not negative and makes sense, or the text of one, as headers have them; None for all else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        amount = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return amount if 0 <= amount < 1e9 else None
+
+
+def phase_of(word: Any, words: Mapping[str, Phase], *, otherwise: Phase = Phase.RUNNING) -> Phase:
+    """What a provider's word for a state means. One that nobody knows yet claims the least: it goes on."""
+    if isinstance(word, str) and word in words:
+        return words[word]
+    if word is not None:
+        _log.warning("a provider says a job is %r, which is no state we know", quote(str(word), 40))
+    return otherwise
+
+
+def ended(kind: type[ProviderFailure], message: str, **fields: Any) -> Fact:
+    """The fact of a job that ended badly, so that nothing of it runs on; `fields` are the fact's other fields."""
+    failure = msgspec.structs.replace(kind(quote(message) or _sentence(kind)).failure, maybe_running=False)
+    return Fact(phase=Phase.FAILED, failure=failure, **fields)
+
+
+def dollars(amount: Any, *, each_nanos: int = NANOS, may_be_free: bool = False) -> Cost | None:
+    """
+    The cost that a provider reports, in dollars or in credits of `each_nanos`; None for what is no amount.
+
+    0 is what many say who do not know: it counts only where the provider means it (`may_be_free`: a refund).
+    """
+    if isinstance(amount, bool) or not isinstance(amount, (int, float, str)):
+        return None
+    try:
+        nanos = Decimal(str(amount)) * each_nanos
+        whole = int(nanos.to_integral_value())
+    except (ArithmeticError, ValueError):
+        return None
+    least = 0 if may_be_free else 1
+    return Cost(nanos=whole, basis=CostBasis.REPORTED) if least <= whole <= MAX_NANOS else None
 
 
 # -- streams ---------------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 """
-The one driver: carries an adapter's requests over httpx, with bounds, and says truly what became of them.
+The one driver: asks an adapter what to send, has the line carry it, and lets nothing out of an answer go unlooked at.
 
 Repeats nothing and decides nothing: a failed submit is NotSent or OutcomeUnknown, and the engine takes it from there.
 """
@@ -7,11 +7,9 @@ Repeats nothing and decides nothing: a failed submit is NotSent or OutcomeUnknow
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -21,38 +19,34 @@ import msgspec
 from gateway.contract.clock import Clock, SystemClock
 from gateway.contract.errors import (
     CallbackForged,
-    ConfigurationError,
+    InputUnfit,
     NotSent,
     OutcomeUnknown,
     PollFailed,
-    PoolExhausted,
     ProviderFailure,
 )
-from gateway.contract.fact import Fact
-from gateway.contract.provider import Adapter, Call, Callback, Cancellation, HttpRequest, HttpResponse
-from providers._adapter import quote
-from providers._address import Home, UrlRefused
-from providers._decoding import BodyTooLarge, BodyUndecodable, make_decoder
-from providers._follow import OnFact, follow
-from providers._transport import make_transport
-
-CONNECT_SECONDS = 5.0
-SUBMIT_KEEP_ALIVE_SECONDS = 2.0  # a submit that meets a connection just being closed has an unknown outcome
-QUERY_KEEP_ALIVE_SECONDS = 15.0
-MAX_ANSWER_BYTES = 64_000_000
-
-# Raised before anything of the request has left. Whatever is not listed here counts as sent.
-NOT_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-    httpx.InvalidURL,
+from gateway.contract.fact import Fact, Phase
+from gateway.contract.provider import (
+    Adapter,
+    Ask,
+    Call,
+    Callback,
+    Cancellation,
+    Capabilities,
+    File,
+    HttpRequest,
+    Message,
 )
+from providers._address import Home, UrlRefused, is_absolute
+from providers._credential import PublishedKeys
+from providers._follow import OnFact, follow
+from providers._line import Line
+from providers._upload import upload_files
 
-_BREAK = re.compile(r"[\r\n\0]")
-_read_url = functools.lru_cache(maxsize=1_024)(httpx.URL)  # a third of the cost of a request
+UPLOAD_SECONDS = 120.0  # for all files of one submit
+MAX_ANSWER_BYTES = 64_000_000
+MAX_ASKS = 4  # requests for one poll or cancel
+
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _Failure = type[ProviderFailure]
@@ -62,9 +56,11 @@ class HttpDriver:
     """
     An adapter with its connections; implements `gateway.contract.provider.Driver`.
 
-    `submit_seconds` and `poll_seconds` bound a whole exchange, connecting included; a submit that holds until the end
-    or streams is bounded by its call's deadline instead. `transport` replaces both pools, for tests. It must be used
-    within one event loop. Raises ConfigurationError for a base URL or token that cannot be.
+    `credentials` are the parts of one of the adapter's ways to prove who we are. With a `base_url` that is not the
+    adapter's own, its further sites and origins are not believed any more, unless `sites` names them. `submit_seconds`
+    and `poll_seconds` bound a whole exchange, connecting included; a submit that holds until the end or streams is
+    bounded by its call's deadline instead. `transport` replaces both pools, for tests. It must be used within one event
+    loop. Raises ConfigurationError for a base URL or credentials that cannot be.
     """
 
     def __init__(
@@ -73,7 +69,8 @@ class HttpDriver:
         adapter: Adapter,
         *,
         base_url: str = "",
-        token: str | None = None,
+        sites: Mapping[str, str] | None = None,
+        credentials: Mapping[str, str] | None = None,
         submit_seconds: float = 15.0,
         poll_seconds: float = 10.0,
         max_connections: int = 1_000,
@@ -85,32 +82,42 @@ class HttpDriver:
         self.name = name
         self.adapter = adapter
         self.capabilities = adapter.capabilities
-        self._home = Home(base_url or adapter.base_url, provider=name, result_hosts=self.capabilities.result_hosts)
-        self._token = token or ""
-        self._authorization = _authorization(name, adapter.auth_scheme, self._token)
+        self._clock: Clock = clock or SystemClock()
+        self._line = Line(
+            name,
+            _home(name, adapter, base_url or adapter.base_url, sites or {}),
+            adapter.auth,
+            credentials or {},
+            query_seconds=poll_seconds,
+            max_connections=max_connections,
+            max_answer_bytes=max_answer_bytes,
+            transport=transport,
+            clock=self._clock,
+        )
+        self._keys = PublishedKeys(self._clock)
         self._submit_seconds = submit_seconds
         self._poll_seconds = poll_seconds
-        self._max_connections = max_connections
         self._callback_secrets = callback_secrets
-        self._max_answer_bytes = max_answer_bytes
-        self._clock: Clock = clock or SystemClock()
-        # Two pools: a thousand held submits must not keep one poll or cancel from being sent.
-        self._submits = _Pool(transport or self._make_transport(SUBMIT_KEEP_ALIVE_SECONDS))
-        self._queries = _Pool(transport or self._make_transport(QUERY_KEEP_ALIVE_SECONDS))
 
-    def _make_transport(self, keep_alive_seconds: float) -> httpx.AsyncBaseTransport:
-        return make_transport(
-            max_connections=self._max_connections,
-            keep_alive_seconds=keep_alive_seconds,
-            unix_socket=self._home.unix_socket,
-        )
+    @property
+    def headroom(self) -> float | None:
+        """0…1 of its rate limit that is left, as its latest answers told."""
+        return self._line.headroom
 
     @property
     def trusted_hosts(self) -> tuple[str, ...]:
         """Hosts on which its results may lie: its own `host` or `host:port`, and the capabilities' result hosts."""
-        return self._home.trusted_hosts
+        return self._line.home.trusted_hosts
 
     # -- what the engine asks ----------------------------------------------------------------------------------------
+
+    def capabilities_for(self, options: Mapping[str, Any]) -> Capabilities:
+        """What holds for an offer of these options."""
+        try:
+            return self.adapter.capabilities_for(options)
+        except Exception:
+            _log.exception("provider %s: its adapter stumbled", self.name)
+            return self.capabilities
 
     async def submit(self, call: Call, *, on_fact: OnFact | None = None) -> Fact:
         """
@@ -120,129 +127,150 @@ class HttpDriver:
         the last fact is returned. What it raises ends the stream and comes out as it is. Raises NotSent if nothing of
         the request left, OutcomeUnknown if it left and no valid answer came, or what the adapter reads in the answer.
         """
+        call = await self._uploaded(call)
         request = self._ask(NotSent, self.adapter.submit, call)
-        message = self._message(request, NotSent)
+        trace = call.traceparent if self.capabilities.takes_traceparent else ""
+        message = await self._line.message(request, NotSent, traceparent=trace)
         seconds = call.deadline_seconds
         if not (request.holds_until_end or request.expects_stream):
             seconds = min(seconds, self._submit_seconds)
-        async with self._exchange(self._submits, message, seconds, OutcomeUnknown) as response:
+        async with self._line.exchange(self._line.submits, message, seconds, OutcomeUnknown) as response:
             if request.expects_stream and _is_event_stream(response):
                 reader = self._ask(OutcomeUnknown, self.adapter.read_events, call)
-                async with aclosing(self._chunks(response, OutcomeUnknown)) as chunks:
+                async with aclosing(self._line.chunks(response, OutcomeUnknown)) as chunks:
                     fact = await follow(chunks, reader, on_fact=on_fact, clock=self._clock, ask=self._ask)
             else:
-                answer = await self._read(response, OutcomeUnknown)
+                answer = await self._line.read(response, OutcomeUnknown)
                 fact = self._ask(OutcomeUnknown, self.adapter.read_submit, call, answer)
-        return self._scrubbed(fact)
+        return self._checked(fact, {}, OutcomeUnknown)
 
     async def poll(self, handle: dict[str, str]) -> Fact:
         """Raises PollFailed if no valid answer came: the job is untouched."""
         request = self._ask(PollFailed, self.adapter.poll, handle)
         if request is None:
             raise PollFailed("the provider cannot be asked about this job")
-        answer = await self._query(request)
-        return self._scrubbed(self._ask(PollFailed, self.adapter.read_poll, handle, answer))
+        try:
+            async with asyncio.timeout(self._poll_seconds if request.holds_until_end else None) as wait:
+                fact = await self._answered(request, handle, self.adapter.read_poll)
+        except TimeoutError:
+            if not wait.expired():
+                raise
+            return Fact(phase=Phase.RUNNING, handle=handle)  # it is held until the job ends: silence says that it runs
+        return self._checked(fact, handle, PollFailed)
 
     async def cancel(self, handle: dict[str, str]) -> Cancellation:
         """Raises PollFailed if no valid answer came; it may be asked again."""
         request = self._ask(PollFailed, self.adapter.cancel, handle)
         if request is None:
             return Cancellation.UNSUPPORTED
-        answer = await self._query(request)
-        return self._ask(PollFailed, self.adapter.read_cancel, handle, answer)
+        return await self._answered(request, handle, self.adapter.read_cancel)
 
-    def read_callback(self, headers: Mapping[str, str], body: bytes, *, now: datetime) -> Callback:
-        """Raises CallbackForged. A callback the adapter stumbles over is a nudge to poll."""
+    async def read_callback(
+        self, headers: Mapping[str, str], body: bytes, *, now: datetime, secret: str | None = None
+    ) -> Callback:
+        """Raises CallbackForged. A callback the adapter stumbles over, or whose keys cannot be had, is a nudge."""
+        secrets = self._callback_secrets
+        if secret and self.capabilities.takes_callback_secret:
+            secrets = (secret, *secrets)
         try:
-            return self.adapter.read_callback(headers, body, secrets=self._callback_secrets, now=now)
+            request = self.adapter.callback_keys()
+            if request is None:
+                return self._heard(self.adapter.read_callback(headers, body, secrets=secrets, now=now))
+            return await self._read_by_keys(request, headers, body, secrets, now)
         except CallbackForged:
             raise
         except Exception:
             _log.exception("provider %s: its adapter stumbled over a callback", self.name)
             return Callback(fact=None)
 
+    async def credentials_for(self, url: str) -> dict[str, str]:
+        """Headers for a GET of a result at `url`; none unless it is the provider's own and asks for them."""
+        if not self.capabilities.result_needs_credentials or not is_absolute(url):
+            return {}
+        try:
+            target = self._line.home.resolve(url)
+        except UrlRefused:
+            return {}
+        if not target.is_ours:
+            return {}
+        return await self._line.credentials.headers(Message(method="GET", url=target.url, headers={}, body=b""))
+
     async def aclose(self) -> None:
         """Close all connections; what is under way fails."""
-        await self._submits.transport.aclose()
-        await self._queries.transport.aclose()
+        await self._line.aclose()
 
-    # -- one exchange ------------------------------------------------------------------------------------------------
+    # -- what goes before and after ----------------------------------------------------------------------------------
 
-    async def _query(self, request: HttpRequest) -> HttpResponse:
-        message = self._message(request, PollFailed)
-        async with self._exchange(self._queries, message, self._poll_seconds, PollFailed) as response:
-            return await self._read(response, PollFailed)
+    async def _answered(
+        self, request: HttpRequest, handle: dict[str, str], read: Callable[..., _T | Ask], *leading: Any
+    ) -> _T:
+        """What `read` makes of the answer, and of the answers to what it asks beside."""
+        for _ in range(MAX_ASKS):
+            answer = await self._line.query(request)
+            said = self._ask(PollFailed, read, *leading, handle, answer)
+            if not isinstance(said, Ask):
+                return said
+            request, handle = said.request, said.handle
+        raise PollFailed(f"its adapter asked more than {MAX_ASKS} times before it could tell")
 
-    @asynccontextmanager
-    async def _exchange(
-        self, pool: _Pool, message: httpx.Request, seconds: float, failure: _Failure
-    ) -> AsyncIterator[httpx.Response]:
-        """Send, and hand over an answer whose head is there; all of it within `seconds`. The answer is let go after."""
-        # Below the wall, so that a connection that is not made is known as such.
-        connect = min(CONNECT_SECONDS, seconds / 2)
-        message.extensions = {"timeout": {"connect": connect, "pool": connect, "read": None, "write": None}}
-        wall = asyncio.timeout(seconds)
-        pool.in_use += 1
+    async def _uploaded(self, call: Call) -> Call:
+        """The call with those files uploaded that are too large to stand in it. Raises NotSent."""
+        capabilities = self.capabilities_for(call.options)
+        if "upload" not in capabilities.input_forms:
+            return call
         try:
-            async with wall:
-                response = await self._send(pool, message, failure)
-                try:
-                    yield response
-                finally:
-                    await _let_go(response)
+            async with asyncio.timeout(min(call.deadline_seconds, UPLOAD_SECONDS)):
+                input = await upload_files(call.input, capabilities, self._upload)
         except TimeoutError:
-            if not wall.expired():
+            raise NotSent("its files could not be uploaded in time") from None
+        except PollFailed as error:
+            raise NotSent(f"its files could not be uploaded: {error}", status=error.status) from error
+        return call if input is call.input else msgspec.structs.replace(call, input=input)
+
+    async def _upload(self, file: File) -> str:
+        request = self._ask(PollFailed, self.adapter.upload, file)
+        if request is None:
+            raise InputUnfit(f"a file of {len(file.content)} bytes is more than the provider takes inline")
+        return await self._answered(request, {}, self.adapter.read_upload, file)
+
+    async def _read_by_keys(
+        self, request: HttpRequest, headers: Mapping[str, str], body: bytes, secrets: tuple[str, ...], now: datetime
+    ) -> Callback:
+        keys = await self._keys.get(lambda: self._line.query(request))
+        if keys is None:
+            return Callback(fact=None)  # nothing to prove it by: the poll will tell
+        try:
+            return self._heard(self.adapter.read_callback(headers, body, secrets=(*secrets, keys), now=now))
+        except CallbackForged:
+            newer = await self._keys.get(lambda: self._line.query(request), other_than=keys)
+            if newer is None or newer == keys:
                 raise
-            raise failure(f"no answer within {seconds:g} s") from None
-        finally:
-            pool.in_use -= 1
+            return self._heard(self.adapter.read_callback(headers, body, secrets=(*secrets, newer), now=now))
 
-    async def _send(self, pool: _Pool, message: httpx.Request, failure: _Failure) -> httpx.Response:
-        try:
-            return await pool.transport.handle_async_request(message)
-        except NOT_SENT as error:
-            if failure is not OutcomeUnknown:
-                raise self._failed(failure, "it could not be reached", error) from error
-            if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout) and pool.in_use > self._max_connections:
-                raise PoolExhausted(f"all {self._max_connections} connections to it are in use") from error
-            raise self._failed(NotSent, "it could not be reached", error) from error
-        except Exception as error:
-            raise self._failed(failure, "no valid answer came", error) from error
+    def _heard(self, callback: Callback) -> Callback:
+        fact = callback.fact
+        if fact is None:
+            return callback
+        return msgspec.structs.replace(callback, fact=self._checked(fact, {}, CallbackForged))
 
-    async def _read(self, response: httpx.Response, failure: _Failure) -> HttpResponse:
-        async with aclosing(self._chunks(response, failure)) as chunks:
-            body = b"".join([chunk async for chunk in chunks])
-        return HttpResponse(status=response.status_code, headers=_headers(response), body=body)
-
-    async def _chunks(self, response: httpx.Response, failure: _Failure) -> AsyncGenerator[bytes, None]:
-        """The body decoded, piece by piece, never more than the limit. All its trouble comes out as `failure`."""
-        try:
-            decode = make_decoder(response.headers.get("content-encoding", ""), max_bytes=self._max_answer_bytes)
-            stream = response.stream
-            assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - what httpx's transport API promises
-            async for raw in stream:
-                yield decode(raw)
-        except (BodyTooLarge, BodyUndecodable) as error:
-            raise failure(f"the answer cannot be read: {error}", status=response.status_code) from error
-        except Exception as error:
-            raise self._failed(failure, "the answer broke off", error, status=response.status_code) from error
-
-    def _message(self, request: HttpRequest, failure: _Failure) -> httpx.Request:
-        """What is sent, whole. Raises `failure` where the adapter asks for what cannot be or must not be sent."""
-        try:
-            target = self._home.resolve(request.url)
-            headers = {"accept": "*/*", "user-agent": "turnout"}
-            headers |= {name.lower(): value for name, value in request.headers.items()}
-            headers["accept-encoding"] = "identity"
-            headers.pop("authorization", None)
-            if target.is_ours and self._authorization:
-                headers["authorization"] = self._authorization
-            _check_headers(headers)
-            return _compose(request, _read_url(target.url), headers)
-        except UrlRefused as error:
-            raise failure(f"its adapter asked for {error}") from None
-        except Exception as error:
-            raise self._failed(failure, "the request could not be written", error) from error
+    def _checked(self, fact: Fact, handle: dict[str, str], failure: Callable[[str], Exception]) -> Fact:
+        """
+        The fact, without our secrets. Raises `failure` if it tells of another job than was asked about, or would have
+        us ask an address that is not the provider's: neither is a word to go by.
+        """
+        told = fact.handle or {}
+        if handle.get("id") and told.get("id") not in (None, handle["id"]):
+            raise failure("it answered about another job")
+        for value in told.values():
+            if is_absolute(value):
+                try:
+                    self._line.home.resolve(value)
+                except UrlRefused as error:
+                    raise failure(f"its answer names {error}") from None
+        if fact.failure is None or not self._line.credentials.is_in(fact.failure.message):
+            return fact
+        message = self._line.credentials.scrub(fact.failure.message)
+        return msgspec.structs.replace(fact, failure=msgspec.structs.replace(fact.failure, message=message))
 
     # -- the adapter, trusted with nothing ---------------------------------------------------------------------------
 
@@ -251,71 +279,13 @@ class HttpDriver:
         try:
             return verb(*args)
         except ProviderFailure as error:
-            if self._token and self._token in str(error):
-                error.args = (self._scrub(str(error)),)
+            if self._line.credentials.is_in(str(error)):
+                error.args = (self._line.credentials.scrub(str(error)),)
                 error.__cause__ = error.__context__ = None
             raise
         except Exception as error:
             _log.exception("provider %s: its adapter stumbled", self.name)
-            raise self._failed(otherwise, "its adapter stumbled", error) from error
-
-    def _failed(self, kind: _Failure, sentence: str, error: Exception, *, status: int | None = None) -> ProviderFailure:
-        words = self._scrub(quote(str(error), 200))
-        reason = f"{type(error).__name__}: {words}" if words else type(error).__name__
-        return kind(f"{sentence} ({reason})", status=status)
-
-    def _scrubbed(self, fact: Fact) -> Fact:
-        if fact.failure is None or not self._token or self._token not in fact.failure.message:
-            return fact
-        failure = msgspec.structs.replace(fact.failure, message=self._scrub(fact.failure.message))
-        return msgspec.structs.replace(fact, failure=failure)
-
-    def _scrub(self, text: str) -> str:
-        return text.replace(self._token, "***") if self._token else text
-
-
-class _Pool:
-    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
-        self.transport = transport
-        self.in_use = 0
-
-
-def _authorization(provider: str, scheme: str, token: str) -> str:
-    if not token:
-        return ""
-    if not token.isascii() or not token.isprintable() or token != token.strip():
-        # The token itself is never shown, not even its length.
-        raise ConfigurationError(
-            f"provider {provider}: token has characters no header may hold; look for line breaks and typographic quotes"
-        )
-    # Schemes are case-insensitive (RFC 9110 11.1), and some servers compare with "Bearer" all the same.
-    return f"{scheme[:1].upper()}{scheme[1:]} {token}" if scheme else token
-
-
-def _check_headers(headers: dict[str, str]) -> None:
-    if _BREAK.search("".join((*headers, *headers.values()))):
-        raise ValueError("a line break in a header")
-
-
-def _compose(request: HttpRequest, url: httpx.URL, headers: dict[str, str]) -> httpx.Request:
-    if request.form or request.files:
-        texts = [(name, (None, value.encode(), "text/plain; charset=utf-8")) for name, value in request.form]
-        files = [(field, (filename, content, kind)) for field, filename, kind, content in request.files]
-        message = httpx.Request(request.method, url, headers=headers, files=[*texts, *files])
-        message.read()
-        return message
-    if request.json is not msgspec.UNSET:
-        headers.setdefault("content-type", "application/json")
-        return httpx.Request(request.method, url, headers=headers, content=msgspec.json.encode(request.json))
-    return httpx.Request(request.method, url, headers=headers, content=request.content)
-
-
-def _headers(response: httpx.Response) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in response.headers.raw:  # httpx would guess their encoding anew for each
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
+            raise self._line.failed(otherwise, "its adapter stumbled", error) from error
 
 
 def _is_event_stream(response: httpx.Response) -> bool:
@@ -323,11 +293,13 @@ def _is_event_stream(response: httpx.Response) -> bool:
     return 200 <= response.status_code < 300 and kind.partition(";")[0].strip().lower() == "text/event-stream"
 
 
-async def _let_go(response: httpx.Response) -> None:
-    try:
-        stream = response.stream
-        if isinstance(stream, httpx.AsyncByteStream):
-            await stream.aclose()
-    except Exception as error:
-        # The answer is had or has failed already: closing adds nothing.
-        _log.debug("closing an answer failed: %s", type(error).__name__)
+def _home(provider: str, adapter: Adapter, base_url: str, sites: Mapping[str, str]) -> Home:
+    is_own = base_url == adapter.base_url
+    found = dict(adapter.sites) if is_own else dict.fromkeys(adapter.sites, base_url)
+    return Home(
+        base_url,
+        provider=provider,
+        result_hosts=adapter.capabilities.result_hosts,
+        sites={**found, **sites},
+        origins=adapter.origins if is_own else (),
+    )

@@ -1,30 +1,50 @@
-"""Text out of OpenAI's dialect: whole answers and streams of `chat/completions` and `completions`."""
+"""Text out of OpenAI's dialect: whole answers, streams, and what they count. Not how it is asked for."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeGuard
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.contract.errors import JobFailed, ModelFailed, OutcomeUnknown, OutputModerated
 from gateway.contract.fact import Fact, Phase
+from gateway.contract.money import Cost
 from gateway.contract.provider import ServerSentEvent
 from providers._adapter import Malformed, read_json
 from providers._openai_error import classify, failed, find_error
 
+CostOf = Callable[[dict[str, Any]], Cost | None]
+
 DONE = "[DONE]"
+MAX_AMOUNT = 1e12  # what is beyond it was not counted
 
 
 def read_usage(body: dict[str, Any]) -> dict[str, Any]:
-    """Token counts under Replicate's names for them; empty where the server counts nothing."""
-    usage = body.get("usage")
-    if not isinstance(usage, dict):
-        return {}
+    """Token counts, seconds heard and run time under Replicate's names for them; empty where nothing is counted."""
+    usage, timings = _object(body, "usage"), _object(body, "timings")
     counts = {
         "input_token_count": usage.get("prompt_tokens", usage.get("input_tokens")),
         "output_token_count": usage.get("completion_tokens", usage.get("output_tokens")),
     }
-    return {name: count for name, count in counts.items() if type(count) is int and count >= 0}
+    found: dict[str, Any] = {name: count for name, count in counts.items() if type(count) is int and count >= 0}
+    if usage.get("type") == "duration" and is_amount(usage.get("seconds")):
+        found["audio_duration_seconds"] = usage["seconds"]
+    reading, writing = timings.get("prompt_ms"), timings.get("predicted_ms")  # llama.cpp's own clock
+    if is_amount(reading) and is_amount(writing):
+        found["predict_time"] = (reading + writing) / 1_000
+    return found
+
+
+def is_amount(value: Any) -> TypeGuard[int | float]:
+    """A finite number that is not negative."""
+    return type(value) in (int, float) and 0 <= value <= MAX_AMOUNT
+
+
+def _object(body: dict[str, Any], key: str) -> dict[str, Any]:
+    value = body.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def read_text(body: dict[str, Any]) -> Fact | None:
@@ -41,9 +61,11 @@ def read_text(body: dict[str, Any]) -> Fact | None:
 
 
 class TextStream:
-    """Reads one stream of text. Its facts carry all chunks so far."""
+    """Reads one stream of text. Its facts carry all chunks so far. `cost_of` finds a price in a chunk."""
 
-    def __init__(self) -> None:
+    def __init__(self, cost_of: CostOf | None = None) -> None:
+        self._cost_of = cost_of
+        self._cost: Cost | None = None
         self._chunks: list[str] = []
         self._usage: dict[str, Any] = {}
         self._reason: Any = None
@@ -53,7 +75,7 @@ class TextStream:
         if self._end is not None or not event.data.strip():
             return None
         if event.data.strip() == DONE:
-            self._end = _finish(self._chunks, self._reason, self._usage)
+            self._end = self._finished()
             return self._end
         try:
             chunk = read_json(event.data)
@@ -68,6 +90,8 @@ class TextStream:
         if not isinstance(chunk, dict):
             raise OutcomeUnknown("the stream carried a chunk that is no object")
         self._usage |= read_usage(chunk)
+        if self._cost_of is not None:
+            self._cost = self._cost_of(chunk) or self._cost
         return self._take(_first_choice(chunk))
 
     def end(self) -> Fact:
@@ -75,8 +99,11 @@ class TextStream:
         if self._end is None:
             if self._reason is None:
                 raise OutcomeUnknown("the stream ended before the text did")
-            self._end = _finish(self._chunks, self._reason, self._usage)
+            self._end = self._finished()
         return self._end
+
+    def _finished(self) -> Fact:
+        return replace(_finish(self._chunks, self._reason, self._usage), cost=self._cost)
 
     def _take(self, choice: dict[str, Any] | None) -> Fact | None:
         if choice is None:  # Azure's filter results, the final usage

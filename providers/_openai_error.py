@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -35,7 +36,12 @@ _WALLET = {
 }
 _LIMITED = {"rate_limit_exceeded", "rate_limit_error", "requests", "tokens"}
 _MISSING = {"model_not_found", "deploymentnotfound"}
+_ON_THE_WAY = {408, 502, 504, *range(520, 525)}  # whoever says these stands between us and the server
 _BUSY = {"unavailable_error", "overloaded_error", "server_overloaded", "engine_overloaded"}
+
+
+# What one vendor means by a status and its words where it is not what the dialect means; None: the usual.
+Judge = Callable[[int, str], type[ProviderFailure] | None]
 
 
 class ApiError(msgspec.Struct, kw_only=True, frozen=True):
@@ -51,7 +57,8 @@ def find_error(value: Any) -> ApiError | None:
     The error that a decoded body or stream chunk holds, or None.
 
     `{"error": {…}}` with `code` a word, a number, a number as text or null; `{"error": "text"}`; vLLM's older flat
-    `{"object": "error", …}`; an API gateway's `{"statusCode": …, "message": …}`; any of them alone in a list.
+    `{"object": "error", …}`; an API gateway's `{"statusCode": …, "message": …}`; DeepInfra's `{"detail": {"error":
+    "text"}}`; a queue's flat `{"type": …, "code": …, "message": …}`; any of them alone in a list.
     """
     if isinstance(value, list) and value:
         return find_error(value[0])
@@ -62,7 +69,14 @@ def find_error(value: Any) -> ApiError | None:
         return ApiError(message=quote(error), codes=_codes(value), status=_status(value))
     if isinstance(error, dict) and error:
         return _level(error)
-    if value.get("object") == "error" or ("statusCode" in value and "message" in value):
+    if isinstance(value.get("detail"), dict):
+        return find_error({**value, **value["detail"], "detail": None})
+    is_flat = isinstance(value.get("message"), str) and isinstance(value.get("type"), str) and "choices" not in value
+    if (
+        value.get("object") == "error"
+        or ("statusCode" in value and "message" in value)
+        or (is_flat and "code" in value)
+    ):
         return _level(value)
     return None
 
@@ -106,7 +120,7 @@ def classify(error: ApiError, status: int) -> type[ProviderFailure]:
     if status in (503, 529):
         return AtCapacity  # llama.cpp while it loads, OpenAI while it is overloaded
     kind = kind_of(status)
-    return JobFailed if kind is OutcomeUnknown and status not in (408, 502, 504) else kind
+    return JobFailed if kind is OutcomeUnknown and status not in _ON_THE_WAY else kind
 
 
 def _by_words(codes: frozenset[str]) -> type[ProviderFailure] | None:
@@ -121,20 +135,37 @@ def _by_words(codes: frozenset[str]) -> type[ProviderFailure] | None:
     return next((kind for words, kind in kinds if codes & words), None)
 
 
-def read_refusal(response: HttpResponse) -> Fact:
-    """A Fact if the job ran and failed; raises the ProviderFailure if it did not run, or may still."""
+def refused(response: HttpResponse, *, judge: Judge | None = None, outlives_its_call: bool = False) -> ProviderFailure:
+    """
+    The failure that an answer other than 2xx means.
+
+    `outlives_its_call`: a job was asked for, and a 5xx does not prove that none was started.
+    """
     try:
         error = find_error(read_json(response.body))
     except Malformed:
         error = None
-    kind = kind_of(response.status) if error is None else classify(error, response.status)
+    message = (error.message if error is not None else "") or words_of(response)
+    judged = judge(response.status, message) if judge is not None else None
+    return failure_of(judged or _kind(error, response, outlives_its_call), response, message=message)
+
+
+def _kind(error: ApiError | None, response: HttpResponse, outlives_its_call: bool) -> type[ProviderFailure]:
+    kind = kind_of(response.status)
+    if error is not None:
+        by_words = _by_words(error.codes)
+        kind = by_words or (kind if outlives_its_call else classify(error, response.status))
     verdict = response.headers.get("x-should-retry", "").strip().lower()
     if response.status == 429 and verdict == "false" and not (error and error.codes & _LIMITED):
-        kind = WalletEmpty  # what no waiting mends is not a rate
-    elif response.status == 503 and verdict == "true" and kind is OutcomeUnknown:
-        kind = AtCapacity
-    message = (error.message if error is not None else "") or words_of(response)
-    return failed(failure_of(kind, response, message=message))
+        return WalletEmpty  # what no waiting mends is not a rate
+    if response.status == 503 and verdict == "true" and kind is OutcomeUnknown and not outlives_its_call:
+        return AtCapacity
+    return kind
+
+
+def read_refusal(response: HttpResponse, *, judge: Judge | None = None) -> Fact:
+    """A Fact if the job ran and failed; raises the ProviderFailure if it did not run, or may still."""
+    return failed(refused(response, judge=judge))
 
 
 def failed(failure: ProviderFailure, *, output: Any = None, metrics: dict[str, Any] | None = None) -> Fact:

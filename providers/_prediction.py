@@ -20,11 +20,10 @@ from gateway.contract.errors import (
 )
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.money import Cost, CostBasis
-from providers._adapter import quote
+from providers._adapter import quote, read_id
 
 ERROR_CHARACTERS = 2_000
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _PHASES = {
     "starting": Phase.QUEUED,
     "processing": Phase.RUNNING,
@@ -46,12 +45,6 @@ _PLATFORM = re.compile(
     re.IGNORECASE,
 )
 _NESTED_PREFIX = re.compile(r"^(?:Prediction failed: )+")  # coglet wraps its worker's message once or twice
-
-
-def read_id(body: dict[str, Any]) -> str | None:
-    """The job's id, if it is one that can stand in a path."""
-    id = body.get("id")
-    return id if isinstance(id, str) and _ID.fullmatch(id) else None
 
 
 def read_prediction(body: dict[str, Any]) -> Fact:

@@ -30,7 +30,8 @@ def read_retry_after(response: HttpResponse) -> float | None:
     Seconds from the answer on, within [0, MAX_SECONDS]; None if it says nothing that can be understood.
 
     In order: `retry-after-ms`, `retry-after` (seconds, or a date measured against the answer's own `date`), a body's
-    `retry_after`, the reset of an exhausted `x-ratelimit-*` bucket, and words such as "resets in ~30s".
+    `retry_after`, `estimated_time` or google.rpc.RetryInfo, the reset of an exhausted `x-ratelimit-*` bucket, and words
+    such as "resets in ~30s".
     """
     headers = response.headers
     found = _number(headers.get("retry-after-ms"), scale=0.001)
@@ -95,12 +96,23 @@ def _from_body(body: bytes) -> float | None:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
+    if isinstance(value, list) and value:  # Google's errors, where a stream was asked for
+        value = value[0]
     for holder in (value, value.get("error") if isinstance(value, dict) else None):
         if isinstance(holder, dict):
-            found = holder.get("retry_after")
+            found = next((holder[key] for key in ("retry_after", "estimated_time") if key in holder), None)
+            found = _retry_info(holder) if found is None else found
             seconds = read_duration(found) if isinstance(found, str) else _number(found)
             if seconds is not None:
                 return seconds
+    return None
+
+
+def _retry_info(error: dict[str, Any]) -> Any:
+    details = error.get("details")
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict) and str(detail.get("@type")).endswith("google.rpc.RetryInfo"):
+            return detail.get("retryDelay")
     return None
 
 

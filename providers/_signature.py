@@ -1,13 +1,16 @@
-"""Standard Webhooks, the receiving side (Replicate, OpenAI, another Turnout). Signing is the delivery's business."""
+"""The schemes by which providers sign their callbacks, the receiving side. Signing is the delivery's business."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+
+import msgspec
 
 from gateway.contract.errors import CallbackForged
 
@@ -59,6 +62,75 @@ def verify(headers: Mapping[str, str], body: bytes, *, secrets: tuple[str, ...],
     if not is_genuine:
         raise CallbackForged("no signature of the callback fits")
     return id
+
+
+def verify_hmac(given: Iterable[str], signed: bytes, *, secrets: tuple[str, ...]) -> None:
+    """
+    For schemes of a provider's own: one of `given` is the hex HMAC-SHA256 of `signed` under one of `secrets`.
+
+    The secrets are used as they are written. Raises CallbackForged.
+    """
+    shown = [_bytes(signature.strip().lower()) for signature in given]
+    is_genuine = False
+    for secret in secrets:
+        expected = hmac.new(_bytes(secret), signed, hashlib.sha256).hexdigest().encode()
+        for signature in shown:
+            is_genuine |= bool(secret) and hmac.compare_digest(signature, expected)
+    if not is_genuine:
+        raise CallbackForged("no signature of the callback fits")
+
+
+def check_time(seconds: float | None, *, now: datetime, tolerance_seconds: float = TOLERANCE_SECONDS) -> None:
+    """Raises CallbackForged if a callback does not say when it was sent, or was sent too long ago."""
+    if seconds is None or not abs(now.timestamp() - seconds) <= tolerance_seconds:
+        raise CallbackForged("the callback's time is out of the window")
+
+
+def verify_ed25519(signature: str, signed: bytes, *, key_sets: tuple[str, ...]) -> None:
+    """
+    The hex `signature` over `signed` was made with one of the Ed25519 keys in `key_sets` (RFC 7517, RFC 8037).
+
+    Raises CallbackForged. Key sets that are none match nothing.
+    """
+    # Only who is called back with such signatures pays for the import.
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        given = bytes.fromhex(signature)
+    except ValueError:
+        raise CallbackForged("the callback's signature is no signature") from None
+    for text in key_sets:
+        for key in _ed25519_keys(text):
+            try:
+                Ed25519PublicKey.from_public_bytes(key).verify(given, signed)
+            except (InvalidSignature, ValueError):
+                continue
+            return
+    raise CallbackForged("no signature of the callback fits")
+
+
+def _ed25519_keys(text: str) -> list[bytes]:
+    try:
+        keys = msgspec.json.decode(text, type=_KeySet).keys
+    except msgspec.DecodeError:
+        return []
+    found = []
+    for key in keys[:64]:
+        if key.kty == "OKP" and key.crv == "Ed25519":
+            with contextlib.suppress(ValueError):
+                found.append(base64.urlsafe_b64decode(key.x + "=" * (-len(key.x) % 4)))
+    return found
+
+
+class _Key(msgspec.Struct):
+    kty: str = ""
+    crv: str = ""
+    x: str = ""
+
+
+class _KeySet(msgspec.Struct):
+    keys: list[_Key] = []
 
 
 def verify_bearer(headers: Mapping[str, str], *, secrets: tuple[str, ...]) -> None:

@@ -6,9 +6,11 @@ import functools
 import os
 import ssl
 from collections.abc import Callable
+from contextvars import ContextVar
 
 import aiohttp
 import httpx
+import yarl
 from httpx_aiohttp import AiohttpTransport
 
 UNIX_SCHEME = "unix:"
@@ -24,11 +26,21 @@ def make_transport(
     the other side is just closing: it would be sent, and nobody could say whether it was read.
     """
     context = _tls()
-    return AiohttpTransport(
+    return _Transport(
         verify=context,
         trust_env=False,
         client=_session_maker(max_connections, keep_alive_seconds, unix_socket, context),
     )
+
+
+class _Transport(AiohttpTransport):
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        _verbatim.set(str(request.url))
+        return await super().handle_async_request(request)
+
+
+# The URL of the request under way. aiohttp would spell it anew ("%3A" becomes ":"), and a signature over it would fail.
+_verbatim: ContextVar[str] = ContextVar("url")
 
 
 @functools.cache
@@ -59,12 +71,13 @@ async def _say_what_was_sent(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
     """
-    Turn aiohttp's errors into httpx's by what was really sent.
+    Send the URL as it was written, and turn aiohttp's errors into httpx's by what was really sent.
 
     Left alone, aiohttp would silently repeat a PUT or GET whose connection broke, and httpx-aiohttp would call a
     connection that broke after the request had been sent a ConnectTimeout: "nothing was sent". Both start a paid job
     twice. An error that is not aiohttp's own passes through both untouched.
     """
+    request.url = yarl.URL(_verbatim.get(), encoded=True)
     try:
         return await handler(request)
     except aiohttp.ConnectionTimeoutError as error:

@@ -15,29 +15,31 @@ import msgspec
 from gateway.contract.errors import AtCapacity, InputRefused, OutcomeUnknown, PollFailed, ProviderFailure, Refused
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import (
-    SPEC_VERSION,
     Call,
     Callback,
     Callbacks,
     Cancel,
     Cancellation,
     Capabilities,
+    CostForm,
     EventReader,
     HttpRequest,
     HttpResponse,
     ServerSentEvent,
+    Signature,
 )
 from providers._adapter import (
+    HttpAdapter,
     Malformed,
     Options,
-    check_options,
     failure_of,
     malformed_submit,
+    read_id,
     read_object,
-    read_options,
     refusal,
 )
-from providers._prediction import explain, read_id, read_prediction
+from providers._auth import bearer
+from providers._prediction import explain, read_prediction
 from providers._signature import verify_bearer
 
 
@@ -52,37 +54,33 @@ class CogOptions(Options, kw_only=True, frozen=True):
     stream: bool = False
 
 
-class Cog:
+class Cog(HttpAdapter[CogOptions]):
     """Speaks to one Cog server. Predictions carry our id, so that a repeated submit joins the one that runs."""
 
-    spec_version = SPEC_VERSION
+    adapter = "cog"
     base_url = "http://127.0.0.1:5000"
-    auth_scheme = "bearer"  # the server itself asks for nothing; a proxy before it may
+    auth = (bearer(),)  # the server itself asks for nothing; a proxy before it may
+    options_type = CogOptions
 
-    def __init__(self, name: str = "cog", options: Mapping[str, Any] | None = None) -> None:
-        self.name = name
-        self._options = dict(options or {})
-        chosen = self.check(self._options)
-        modes = {"sync"} | ({"queue"} if chosen.callbacks else set()) | ({"stream"} if chosen.stream else set())
-        self.capabilities = chosen.adjust(
-            Capabilities(
-                modes=frozenset(modes),
-                cancel=Cancel.ANY_TIME,
-                callbacks=Callbacks.SIGNED if chosen.callbacks else Callbacks.NONE,
-                pollable=False,
-                idempotent_submit=True,  # while it runs; its end is forgotten at once
-                max_inline_bytes=64_000_000,  # of a request of at most 100 MiB
-            )
+    def describe(self, options: CogOptions) -> Capabilities:
+        modes = {"sync"} | ({"queue"} if options.callbacks else set()) | ({"stream"} if options.stream else set())
+        return Capabilities(
+            modes=frozenset(modes),
+            cancel=Cancel.ANY_TIME,
+            callbacks=Callbacks.SIGNED if options.callbacks else Callbacks.NONE,
+            signature=Signature.SHARED_SECRET if options.callbacks else Signature.NONE,
+            pollable=False,
+            idempotent_submit=True,  # while it runs; its end is forgotten at once
+            cost=CostForm.UNITS,
+            result_forms=frozenset({"data", "url", "json"}),
+            max_inline_bytes=64_000_000,  # of a request of at most 100 MiB
+            takes_traceparent=True,
         )
-
-    def check(self, options: Mapping[str, Any]) -> CogOptions:
-        """Raises ConfigurationError for options that are none of this adapter's."""
-        return check_options(options, CogOptions, adapter="cog")
 
     # -- submit ------------------------------------------------------------------------------------------------------
 
     def submit(self, call: Call) -> HttpRequest:
-        options = read_options(self._options, call.options, CogOptions)
+        options = self.options_for(call)
         # The id stands in the path alone: the old server does not need it in the body, and the new one compares.
         body: dict[str, Any] = {"input": call.input}
         headers: dict[str, str] = {}
@@ -107,7 +105,7 @@ class Cog:
 
     def read_submit(self, call: Call, response: HttpResponse) -> Fact:
         if not 200 <= response.status < 300:
-            raise self._refusal(response)
+            raise self.refusal(response)
         try:
             body = read_object(response.body)
         except Malformed as malformed:
@@ -117,7 +115,7 @@ class Cog:
         # A 202 to the repeated PUT of a prediction that still runs tells how far it is; nothing was started.
         return _own(call, read_prediction(body))
 
-    def _refusal(self, response: HttpResponse) -> ProviderFailure:
+    def refusal(self, response: HttpResponse) -> ProviderFailure:
         try:
             body = read_object(response.body)
         except Malformed:
@@ -134,14 +132,9 @@ class Cog:
     def read_events(self, call: Call) -> EventReader:
         return CogStream(call)
 
-    # -- poll and cancel ---------------------------------------------------------------------------------------------
+    # -- cancel ------------------------------------------------------------------------------------------------------
 
-    def poll(self, handle: dict[str, str]) -> HttpRequest | None:
-        # A repeated PUT would tell while it runs, and start it anew once it has ended.
-        return None
-
-    def read_poll(self, handle: dict[str, str], response: HttpResponse) -> Fact:
-        raise PollFailed("a Cog server cannot be polled", status=response.status)
+    # Not polled: a repeated PUT would tell while it runs, and start it anew once it has ended.
 
     def cancel(self, handle: dict[str, str]) -> HttpRequest | None:
         id = read_id(handle)

@@ -16,30 +16,31 @@ from urllib.parse import quote as quote_path
 from gateway.contract.errors import ModelMissing, PollFailed, ProviderFailure
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import (
-    SPEC_VERSION,
     Call,
     Callback,
     Callbacks,
     Cancel,
     Cancellation,
     Capabilities,
-    EventReader,
+    CostForm,
+    File,
     HttpRequest,
     HttpResponse,
+    Signature,
 )
 from providers._adapter import (
+    HttpAdapter,
     Malformed,
     Options,
-    UnexpectedStream,
-    check_options,
     failure_of,
     malformed_submit,
-    poll_refusal,
+    read_id,
     read_object,
-    read_options,
     refusal,
+    upload_refusal,
 )
-from providers._prediction import read_id, read_prediction
+from providers._auth import bearer
+from providers._prediction import read_prediction
 from providers._signature import lower_names, verify
 
 # Cancel-After and Prefer as documented: https://replicate.com/docs/reference/http
@@ -61,40 +62,38 @@ class ReplicateOptions(Options, kw_only=True, frozen=True):
     idempotent: bool = False
 
 
-class Replicate:
+class Replicate(HttpAdapter[ReplicateOptions]):
     """Speaks to whoever speaks Replicate's contract. `options` hold for every offer that does not say otherwise."""
 
-    spec_version = SPEC_VERSION
+    adapter = "replicate"
     base_url = "https://api.replicate.com/v1"
-    auth_scheme = "bearer"
+    auth = (bearer("REPLICATE_API_TOKEN"),)
+    options_type = ReplicateOptions
 
-    def __init__(self, name: str = "replicate", options: Mapping[str, Any] | None = None) -> None:
-        self.name = name
-        self._options = dict(options or {})
-        chosen = self.check(self._options)
-        self.capabilities = chosen.adjust(
-            Capabilities(
-                modes=frozenset({"sync", "queue"}),
-                cancel=Cancel.ANY_TIME,
-                callbacks=Callbacks.SIGNED,
-                idempotent_submit=chosen.idempotent,
-                result_lifetime_seconds=3600,
-                min_poll_seconds=0.5,
-                # Larger data URIs are taken at first and lost later: "data URLs only for files under 256 kB".
-                max_inline_bytes=256_000,
-                result_hosts=("replicate.delivery", ".replicate.delivery"),
-            )
+    def describe(self, options: ReplicateOptions) -> Capabilities:
+        return Capabilities(
+            modes=frozenset({"sync", "queue"}),
+            cancel=Cancel.ANY_TIME,
+            callbacks=Callbacks.SIGNED,
+            signature=Signature.STANDARD_WEBHOOKS,
+            idempotent_submit=options.idempotent,
+            cost=CostForm.UNITS,
+            result_forms=frozenset({"url", "data", "json"}),
+            result_lifetime_seconds=3600,
+            min_poll_seconds=0.5,
+            # Larger data URIs are taken at first and lost later: "data URLs only for files under 256 kB".
+            input_forms=frozenset({"url", "data", "upload"}),
+            max_inline_bytes=256_000,
+            max_upload_bytes=100_000_000,
+            result_hosts=("replicate.delivery", ".replicate.delivery"),
+            takes_traceparent=options.idempotent,  # another Turnout goes on with the trace
         )
-
-    def check(self, options: Mapping[str, Any]) -> ReplicateOptions:
-        """Raises ConfigurationError for options that are none of this adapter's."""
-        return check_options(options, ReplicateOptions, adapter="replicate")
 
     # -- submit ------------------------------------------------------------------------------------------------------
 
     def submit(self, call: Call) -> HttpRequest:
         """Raises ModelMissing if the offer's name is no `owner/name` and there is no version to go by."""
-        options = read_options(self._options, call.options, ReplicateOptions)
+        options = self.options_for(call)
         url, body = _target(call, options)
         body["input"] = call.input
         if call.callback_url is not None:
@@ -111,7 +110,7 @@ class Replicate:
 
     def read_submit(self, call: Call, response: HttpResponse) -> Fact:
         if not 200 <= response.status < 300:
-            raise self._refusal(call, response)
+            raise self._refused(call, response)
         try:
             body = read_object(response.body)
         except Malformed as malformed:
@@ -120,14 +119,11 @@ class Replicate:
             raise malformed_submit(response, "its answer has no usable id")
         return read_prediction(body)
 
-    def _refusal(self, call: Call, response: HttpResponse) -> ProviderFailure:
+    def _refused(self, call: Call, response: HttpResponse) -> ProviderFailure:
         if response.status == 422 and _title(response) == "Invalid version or not permitted":
             return failure_of(ModelMissing, response)
-        options = read_options(self._options, call.options, ReplicateOptions)
+        options = self.options_for(call)
         return refusal(response, runs_nothing_on_503=options.idempotent)
-
-    def read_events(self, call: Call) -> EventReader:
-        return UnexpectedStream()
 
     # -- poll and cancel ---------------------------------------------------------------------------------------------
 
@@ -138,12 +134,7 @@ class Replicate:
         return None if path is None else HttpRequest(method="GET", url=path)
 
     def read_poll(self, handle: dict[str, str], response: HttpResponse) -> Fact:
-        if not 200 <= response.status < 300:
-            raise poll_refusal(response)
-        try:
-            body = read_object(response.body)
-        except Malformed as malformed:
-            raise PollFailed(f"the provider answered the poll, but {malformed}", status=response.status) from None
+        body = self.polled(response)
         if read_id(body) != handle.get("id") or not isinstance(body.get("status"), str):
             raise PollFailed("the provider answered the poll with something else", status=response.status)
         return read_prediction(body)
@@ -164,6 +155,22 @@ class Replicate:
         if phase is Phase.CANCELED:
             return Cancellation.STOPPED
         return Cancellation.TOO_LATE if phase.is_end else Cancellation.REQUESTED
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def upload(self, file: File) -> HttpRequest | None:
+        part = ("content", file.name, file.content_type, file.content)
+        return HttpRequest(method="POST", url="/files", files=(part,))
+
+    def read_upload(self, file: File, handle: dict[str, str], response: HttpResponse) -> str:
+        """The file's `urls.get`, which its models may read with no token of ours. It is kept for an hour at least."""
+        if not 200 <= response.status < 300:
+            raise upload_refusal(response)
+        urls = self.polled(response).get("urls")
+        url = urls.get("get") if isinstance(urls, dict) else None
+        if not isinstance(url, str) or not url.startswith(("https://", "http://")):
+            raise PollFailed("the provider did not say where the file is", status=response.status)
+        return url
 
     # -- callbacks ---------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -14,8 +15,10 @@ from gateway.artifact.folder import Artifacts, Kept
 from gateway.artifact.slots import Slot, copy_with_slots
 from gateway.contract import data_uri
 from gateway.contract.attempt import Attempt
-from gateway.contract.errors import ResultLost, TooLarge
+from gateway.contract.errors import ProviderFailure, ResultLost, TooLarge
 from gateway.contract.prediction import Prediction
+
+CredentialsFor = Callable[[str], Awaitable[dict[str, str]]]
 
 
 class Trust:
@@ -50,10 +53,18 @@ class Collector:
         self._fetcher = fetcher
 
     async def collect(
-        self, prediction: Prediction, attempt: Attempt, output: Any, *, trusted_hosts: tuple[str, ...]
+        self,
+        prediction: Prediction,
+        attempt: Attempt,
+        output: Any,
+        *,
+        trusted_hosts: tuple[str, ...],
+        credentials_for: CredentialsFor | None = None,
     ) -> Any:
         """
         `output` with our links in the place of its files; the very same object if it names none.
+
+        `credentials_for` gives the headers that a URL is fetched with; they go to that URL, and nowhere it leads to.
 
         A file's token derives from prediction, attempt and place, so that a repeat gives the same links and copies
         nothing twice. Raises ResultLost; StoreUnavailable if our own disk is the trouble.
@@ -74,12 +85,13 @@ class Collector:
         first: dict[str, Slot] = {}
         for slot in slots:
             first.setdefault(slot.text, slot)
-        links = await _all({text: self._link(slot, prediction, attempt, trust.direct) for text, slot in first.items()})
+        source = _Source(trust.direct, credentials_for)
+        links = await _all({text: self._link(slot, prediction, attempt, source) for text, slot in first.items()})
         for slot in slots:
             slot.fill(links[slot.text])
         return root[0]
 
-    async def _link(self, slot: Slot, prediction: Prediction, attempt: Attempt, direct: frozenset[str]) -> str:
+    async def _link(self, slot: Slot, prediction: Prediction, attempt: Attempt, source: _Source) -> str:
         token = self._artifacts.links.derived_token("output", prediction.id, str(attempt.number), slot.path)
         opened = await self._artifacts.open(token)
         if opened is not None:
@@ -88,7 +100,7 @@ class Collector:
             if slot.text.startswith("data:"):
                 kept = await self._keep_inline(slot.text, token, prediction.owner)
             else:
-                kept = await self._copy(slot.text, token, prediction.owner, direct)
+                kept = await self._copy(slot.text, token, prediction.owner, source)
         except data_uri.Malformed:
             if not prediction.request.file_output:
                 return slot.text  # a text that only looks like one
@@ -108,7 +120,7 @@ class Collector:
             is_output=True,
         )
 
-    async def _copy(self, url: str, token: str, owner: str, direct: frozenset[str]) -> Kept:
+    async def _copy(self, url: str, token: str, owner: str, source: _Source) -> Kept:
         async def take(download: Download) -> Kept:
             return await self._artifacts.keep(
                 download.chunks(),
@@ -119,7 +131,29 @@ class Collector:
                 is_output=True,
             )
 
-        return await self._fetcher.fetch(url, take, max_bytes=self._artifacts.max_file_bytes, direct=direct)
+        return await self._fetcher.fetch(
+            url,
+            take,
+            max_bytes=self._artifacts.max_file_bytes,
+            direct=source.direct,
+            headers=await source.headers(url),
+        )
+
+
+class _Source:
+    """How the files of one attempt are fetched."""
+
+    def __init__(self, direct: frozenset[str], credentials_for: CredentialsFor | None) -> None:
+        self.direct = direct
+        self._credentials_for = credentials_for
+
+    async def headers(self, url: str) -> dict[str, str]:
+        if self._credentials_for is None:
+            return {}
+        try:
+            return await self._credentials_for(url)
+        except ProviderFailure as error:
+            raise FetchFailed(f"no credentials could be had for it: {error}", is_passing=True) from error
 
 
 def is_http_url(text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TypeVar
 from urllib.parse import unquote
@@ -77,7 +77,8 @@ class Download:
 
 class Fetcher:
     """
-    Gets files with no credentials and no cookies. What is not in `direct` goes through the guard.
+    Gets files with no cookies, and with no credentials but those it is handed. What is not in `direct` goes through
+    the guard.
 
     `total_seconds` is a deadline round all tries, redirects and bytes of one file.
     """
@@ -111,26 +112,32 @@ class Fetcher:
         *,
         max_bytes: int,
         direct: frozenset[str] = frozenset(),
+        headers: Mapping[str, str] | None = None,
     ) -> T:
         """
         Hand the file at `url` to `take`, again from the start if the connection breaks.
 
-        `direct` names origins as `origin` spells them: they are dialled without the guard. Raises FetchFailed, and
-        whatever `take` raises.
+        `direct` names origins as `origin` spells them: they are dialled without the guard. `headers` go to `url`
+        itself, never to where it is moved. Raises FetchFailed, and whatever `take` raises.
         """
         async with self._slots:
             try:
                 async with asyncio.timeout(self._total_seconds):
-                    return await self._try(url, take, max_bytes, direct)
+                    return await self._try(url, take, max_bytes, direct, headers or {})
             except TimeoutError as error:
                 raise FetchFailed(f"it did not come within {self._total_seconds:g} s", is_passing=True) from error
 
     async def _try(
-        self, url: str, take: Callable[[Download], Awaitable[T]], max_bytes: int, direct: frozenset[str]
+        self,
+        url: str,
+        take: Callable[[Download], Awaitable[T]],
+        max_bytes: int,
+        direct: frozenset[str],
+        headers: Mapping[str, str],
     ) -> T:
         for pause_seconds in (*PAUSE_SECONDS[: TRIES - 1], None):
             try:
-                return await self._once(url, take, max_bytes, direct)
+                return await self._once(url, take, max_bytes, direct, headers)
             except httpx.TransportError as error:
                 failure = FetchFailed(f"the connection to it failed ({type(error).__name__})", is_passing=True)
             except FetchFailed as error:
@@ -141,7 +148,12 @@ class Fetcher:
         raise failure
 
     async def _once(
-        self, url: str, take: Callable[[Download], Awaitable[T]], max_bytes: int, direct: frozenset[str]
+        self,
+        url: str,
+        take: Callable[[Download], Awaitable[T]],
+        max_bytes: int,
+        direct: frozenset[str],
+        headers: Mapping[str, str],
     ) -> T:
         for _ in range(MAX_REDIRECTS + 1):
             parsed = _read(url)
@@ -150,7 +162,9 @@ class Fetcher:
                 # Whoever we were sent to by a stranger must not lead us back inside.
                 direct = frozenset()
             client = self._direct if is_direct else self._guarded
-            request = client.build_request("GET", parsed, headers={"accept": "*/*", "accept-encoding": "identity"})
+            plain = {"accept": "*/*", "accept-encoding": "identity"}
+            request = client.build_request("GET", parsed, headers={**headers, **plain})
+            headers = {}
             try:
                 response = await client.send(request, stream=True)
             except AddressForbidden as error:

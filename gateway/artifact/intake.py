@@ -96,6 +96,8 @@ class Intake:
         if form.takes_data and len(slot.text) <= form.max_inline_bytes:
             return slot.text
         if not form.can_link:
+            if form.takes_upload and len(slot.text) <= form.max_bytes:
+                return slot.text  # the driver will upload it
             raise form.unfit(slot, len(slot.text))
         try:
             uri = await asyncio.to_thread(data_uri.parse, slot.text, max_bytes=self._artifacts.max_file_bytes)
@@ -131,7 +133,7 @@ class Intake:
 
     async def _inline(self, slot: Slot, opened: Opened, content_type: str, form: _Form) -> str:
         length = data_uri.encoded_length(opened.size_bytes, content_type)
-        if not form.takes_data or length > form.max_inline_bytes:
+        if not form.takes_bytes or length > form.max_bytes:
             raise form.unfit(slot, length)
         try:
             content = await asyncio.to_thread(opened.path.read_bytes)
@@ -140,22 +142,22 @@ class Intake:
         return await asyncio.to_thread(data_uri.build, content, content_type)
 
     async def _fit_foreign(self, slot: Slot, form: _Form) -> str:
-        if not form.takes_data:
+        if not form.takes_bytes:
             raise form.unfit(slot, None)
 
         async def take(download: Download) -> tuple[bytes, str]:
             return await download.read(), download.content_type
 
-        max_bytes = min(self._artifacts.max_file_bytes, form.max_inline_bytes // 4 * 3)
+        max_bytes = min(self._artifacts.max_file_bytes, form.max_bytes // 4 * 3)
         try:
             content, declared = await self._fetcher.fetch(slot.text, take, max_bytes=max_bytes)
         except FetchTooLarge as error:
-            raise InputUnfit(f"input{slot.path}: {error}, which is what the provider takes inline") from error
+            raise InputUnfit(f"input{slot.path}: {error}, which is what the provider takes") from error
         except FetchFailed as error:
             raise InputRefused(f"input{slot.path}: the file could not be fetched: {error}") from error
         content_type = declared.partition(";")[0].strip().lower() or UNTYPED
         length = data_uri.encoded_length(len(content), content_type)
-        if length > form.max_inline_bytes:
+        if length > form.max_bytes:
             raise form.unfit(slot, length)
         return await asyncio.to_thread(data_uri.build, content, content_type)
 
@@ -166,12 +168,17 @@ class _Form:
     def __init__(self, capabilities: Capabilities, reaches_us: bool) -> None:
         self.takes_urls = "url" in capabilities.input_forms
         self.takes_data = "data" in capabilities.input_forms
+        self.takes_upload = "upload" in capabilities.input_forms
+        self.takes_bytes = self.takes_data or self.takes_upload
         self.can_link = self.takes_urls and reaches_us
         self.max_inline_bytes = capabilities.max_inline_bytes
+        # Of a data URI that leaves here: what is too long to stay inline is uploaded by the driver.
+        most_uploaded = data_uri.encoded_length(capabilities.max_upload_bytes, "") if self.takes_upload else 0
+        self.max_bytes = max(self.max_inline_bytes if self.takes_data else 0, most_uploaded)
 
     def unfit(self, slot: Slot, length: int | None) -> InputUnfit:
-        if self.takes_data and length is not None:
-            why = f"it takes {length} bytes inline, and the provider at most {self.max_inline_bytes}"
+        if self.takes_bytes and length is not None:
+            why = f"it takes {length} bytes inline, and the provider at most {self.max_bytes}"
         elif self.takes_urls:
             why = "the provider takes only URLs, and cannot reach ours"
         else:

@@ -98,9 +98,11 @@ class PredictionBody(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=Tr
 encode = msgspec.json.Encoder().encode
 
 
-def prediction_body(prediction: Prediction, *, public_url: str, as_created: bool = False) -> PredictionBody:
+def prediction_body(
+    prediction: Prediction, *, public_url: str, as_created: bool = False, has_page: bool = False
+) -> PredictionBody:
     """
-    What is shown of a prediction. `public_url` has no slash at its end.
+    What is shown of a prediction. `public_url` has no slash at its end. With `has_page` the dashboard shows it too.
 
     With `as_created` it is shown as it began, however far it has come: clients take a first reply whose status is
     not `starting` as final, and count an output in a `starting` one as already delivered.
@@ -133,14 +135,16 @@ def prediction_body(prediction: Prediction, *, public_url: str, as_created: bool
         source=request.source,
         status=Status.STARTING if as_created else shown_status(prediction),
         created_at=timestamp(prediction.created_at),
-        urls=_urls(prediction, public_url),
+        urls=_urls(prediction, public_url, has_page),
         **body,
     )
 
 
-def prediction_bytes(prediction: Prediction, *, public_url: str, as_created: bool = False) -> bytes:
+def prediction_bytes(
+    prediction: Prediction, *, public_url: str, as_created: bool = False, has_page: bool = False
+) -> bytes:
     """The same as JSON: what a delivery snapshots."""
-    return encode(prediction_body(prediction, public_url=public_url, as_created=as_created))
+    return encode(prediction_body(prediction, public_url=public_url, as_created=as_created, has_page=has_page))
 
 
 def shown_status(prediction: Prediction) -> Status:
@@ -153,7 +157,7 @@ def shown_status(prediction: Prediction) -> Status:
 def routing_body(prediction: Prediction) -> RoutingBody:
     """Who served a prediction, what was tried, what it cost, and why each candidate was kept or dropped."""
     body: dict[str, Any] = {}
-    serving = _serving(prediction)
+    serving = prediction.serving
     if serving is not None:
         body.update(provider=serving.provider, version=serving.version, fallback=serving.is_fallback)
     if prediction.plan is not None:
@@ -176,19 +180,16 @@ def _shown_input(input: dict[str, Any], secret: tuple[str, ...]) -> dict[str, An
     return {key: REDACTED if key in secret else value for key, value in input.items()}
 
 
-def _urls(prediction: Prediction, public_url: str) -> Urls:
+def _urls(prediction: Prediction, public_url: str, has_page: bool) -> Urls:
     get = f"{public_url}/v1/predictions/{prediction.id}"
     # npm's client turns a stream's events into files if, and only if, its path begins with /v1/files/.
     stream = "/v1/files/stream-" if prediction.request.file_output else "/stream/"
-    return Urls(cancel=f"{get}/cancel", get=get, stream=f"{public_url}{stream}{prediction.stream_token}", web=get)
-
-
-def _serving(prediction: Prediction) -> Attempt | None:
-    """The attempt whose success is the result; before there is one, the newest."""
-    attempts = prediction.attempts
-    if prediction.winner is not None:
-        return next((attempt for attempt in attempts if attempt.number == prediction.winner), None)
-    return attempts[-1] if attempts else None
+    return Urls(
+        cancel=f"{get}/cancel",
+        get=get,
+        stream=f"{public_url}{stream}{prediction.stream_token}",
+        web=f"{public_url}/dashboard#/predictions/{prediction.id}" if has_page else get,
+    )
 
 
 def _attempt_body(attempt: Attempt) -> AttemptBody:

@@ -83,10 +83,15 @@ def hash_key(text: str) -> str:
 
 def looks_mistyped(text: str) -> bool:
     """It begins like a key of ours, and its shape or checksum does not fit: it was mistyped or cut."""
-    if not text.startswith("to_"):
+    if not is_ours(text):
         return False
     body, _, checksum = text.rpartition("_")
     return _SHAPE.fullmatch(text) is None or _checksum(body) != checksum
+
+
+def is_ours(text: str) -> bool:
+    """It begins as our keys do, and as no provider's."""
+    return text.startswith("to_")
 
 
 def _checksum(body: str) -> str:

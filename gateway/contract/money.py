@@ -44,6 +44,7 @@ class Units(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     input_tokens: float | None = None
     output_tokens: float | None = None
     steps: float | None = None
+    units: float | None = None  # whatever a provider bills in and tells: billable units, credits
 
 
 class Price(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -63,6 +64,7 @@ class Price(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     per_input_token: int | None = None
     per_output_token: int | None = None
     per_step: int | None = None
+    per_unit: int | None = None
 
     @property
     def is_known(self) -> bool:
@@ -96,6 +98,7 @@ PRICED_UNITS: dict[str, str] = {
     "per_input_token": "input_tokens",
     "per_output_token": "output_tokens",
     "per_step": "steps",
+    "per_unit": "units",
 }
 
 

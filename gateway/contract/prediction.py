@@ -52,6 +52,7 @@ class Request(msgspec.Struct, kw_only=True, frozen=True):
     file_keys: tuple[str, ...] | None = None  # keys of `input` that are files by the schema; None: it does not say
     source: str = "api"
     fingerprint: str = ""  # of the POST that made it: by it a client's repeat after a broken connection is known
+    trace: str = ""  # the caller's W3C traceparent, version 00
 
 
 class Prediction(msgspec.Struct, kw_only=True, frozen=True):
@@ -88,3 +89,18 @@ class Prediction(msgspec.Struct, kw_only=True, frozen=True):
     @property
     def is_terminal(self) -> bool:
         return self.status.is_terminal
+
+    @property
+    def serving(self) -> Attempt | None:
+        """The attempt whose success is the result; before there is one, the newest."""
+        if self.winner is not None:
+            return next((attempt for attempt in self.attempts if attempt.number == self.winner), None)
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def is_rescued(self) -> bool:
+        """It succeeded after a failed attempt."""
+        winner = self.winner
+        if winner is None or self.status is not Status.SUCCEEDED:
+            return False
+        return any(attempt.number < winner and attempt.failure is not None for attempt in self.attempts)

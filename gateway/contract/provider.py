@@ -28,6 +28,24 @@ class Cancel(enum.StrEnum):
     DISCONNECT = "disconnect"  # closing the connection of the synchronous call stops it
 
 
+class Signature(enum.StrEnum):
+    """By which scheme a provider proves that a callback is its own."""
+
+    NONE = "none"
+    STANDARD_WEBHOOKS = "standard_webhooks"  # HMAC-SHA256 over id, time and body
+    HMAC_SHA256 = "hmac_sha256"  # a scheme of the provider's own
+    ED25519_KEYS = "ed25519_keys"  # by a published set of keys
+    SHARED_SECRET = "shared_secret"  # noqa: S105 - the name of a scheme: it shows a secret, and signs nothing
+
+
+class CostForm(enum.StrEnum):
+    """How far a provider tells what a job cost."""
+
+    NONE = "none"  # nothing: the price list and the input must do
+    UNITS = "units"  # tokens, seconds, units of its own: times the offer's price
+    MONEY = "money"  # an amount
+
+
 class Callbacks(enum.StrEnum):
     """Whether a provider calls back, and how far it is believed."""
 
@@ -43,12 +61,20 @@ class Capabilities(msgspec.Struct, kw_only=True, frozen=True):
     cancel: Cancel = Cancel.NONE
     callbacks: Callbacks = Callbacks.NONE
     pollable: bool = True  # False: the submit's own answer, stream or callback is the only word
+    signature: Signature = Signature.NONE
+    takes_callback_secret: bool = False  # each submit tells it what to sign that job's callbacks with
     idempotent_submit: bool = False  # the same `Call.idempotency_id` again does not start a second job
+    cost: CostForm = CostForm.UNITS
+    result_forms: frozenset[str] = frozenset({"url"})  # of "url", "data" (inline), "json" (values, text)
     result_lifetime_seconds: float | None = None  # how long the provider keeps the result; None: not stated
+    result_needs_credentials: bool = False  # its files, on its own origins, are shown to our credentials only
     min_poll_seconds: float = 0.5
-    input_forms: frozenset[str] = frozenset({"url", "data"})  # how files may be given: "url", "data"
+    # How files may be given: "url", "data" (a data URI; the adapter may make multipart of it), "upload" (first).
+    input_forms: frozenset[str] = frozenset({"url", "data"})
     max_inline_bytes: int = 10_000_000  # of one data URI
+    max_upload_bytes: int = 100_000_000
     result_hosts: tuple[str, ...] = ()  # hosts, beside its own, on which results may lie; ".x.y" covers subdomains
+    takes_traceparent: bool = False  # W3C trace context is of use to it
 
 
 class Call(msgspec.Struct, kw_only=True, frozen=True):
@@ -64,20 +90,30 @@ class Call(msgspec.Struct, kw_only=True, frozen=True):
     deadline_seconds: float  # from now
     stream: bool = False  # facts should come as they arise, if the provider streams
     options: dict[str, Any] = msgspec.field(default_factory=dict)  # Offer.options
+    # What callbacks of this attempt alone are to be signed with, for providers that are told a secret at each submit.
+    callback_secret: str | None = None
+    traceparent: str = ""  # W3C trace context of the attempt
 
 
 class HttpRequest(msgspec.Struct, kw_only=True, frozen=True):
-    """What to send. `url` is a path under the provider's base, or an absolute URL on an origin of the provider's."""
+    """
+    What to send. `url` is a path under one of the provider's sites, or an absolute URL on an origin of the provider's.
+
+    Nothing in it is secret: credentials are added on the way out, by the adapter's `auth`.
+    """
 
     method: str
     url: str
+    site: str = ""  # which of `Adapter.sites` a path belongs to; empty: the base
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     json: Any = msgspec.UNSET
     content: bytes | None = None
     form: tuple[tuple[str, str], ...] = ()  # multipart text fields
     files: tuple[tuple[str, str, str, bytes], ...] = ()  # multipart files: field, filename, content type, bytes
     expects_stream: bool = False  # the answer may be server-sent events
-    holds_until_end: bool = False  # the answer comes when the job is over: wait as long as the deadline allows
+    # The answer comes when the job is over: a submit waits for it as long as the deadline allows, and a poll that
+    # hears nothing within its time has heard that the job still runs.
+    holds_until_end: bool = False
 
 
 class HttpResponse(msgspec.Struct, kw_only=True, frozen=True):
@@ -86,6 +122,65 @@ class HttpResponse(msgspec.Struct, kw_only=True, frozen=True):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class Ask(msgspec.Struct, kw_only=True, frozen=True):
+    """
+    One question more before it can be told: its answer is read by the same verb again, with this handle.
+
+    For results that lie behind an address of their own, and for states that must be looked at before they are changed.
+    """
+
+    request: HttpRequest
+    handle: dict[str, str]
+
+
+class File(msgspec.Struct, kw_only=True, frozen=True):
+    """A file of the input, on its way to a provider that wants it uploaded first."""
+
+    name: str
+    content_type: str
+    content: bytes
+
+
+class Grant(msgspec.Struct, kw_only=True, frozen=True):
+    """A short-lived credential that was had for long-lived ones."""
+
+    token: str
+    lifetime_seconds: float
+
+
+class Message(msgspec.Struct, kw_only=True, frozen=True):
+    """A request as it leaves, for those who sign it. Header names are lower case."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Auth(Protocol):
+    """
+    How requests prove who we are. Sans I/O like the adapter: secrets are handed in, and never kept.
+
+    `parts` names the credentials it takes, each with the environment variable it is customarily found in ("" if
+    there is none); those in `optional` may be missing.
+    """
+
+    parts: Mapping[str, str]
+    optional: frozenset[str]
+
+    def headers(self, message: Message, secrets: Mapping[str, str], *, now: datetime) -> dict[str, str]:
+        """Headers to add to `message`. `secrets` holds the parts, and `grant` where one is needed."""
+        ...
+
+    def exchange(self, secrets: Mapping[str, str], *, now: datetime) -> HttpRequest | None:
+        """What to send to be granted a short-lived credential, as an absolute URL; None: none is needed."""
+        ...
+
+    def read_exchange(self, response: HttpResponse) -> Grant:
+        """Raises CredentialRefused, PollFailed."""
+        ...
 
 
 class ServerSentEvent(msgspec.Struct, kw_only=True, frozen=True):
@@ -136,8 +231,14 @@ class Adapter(Protocol):
     spec_version: int
     name: str
     base_url: str  # where the provider lives, if the configuration does not say otherwise
-    auth_scheme: str  # "bearer", "key" …: the driver adds `Authorization: <scheme> <token>`; no secret comes in here
+    sites: Mapping[str, str]  # further bases of the provider's own, by a word for `HttpRequest.site`
+    origins: tuple[str, ...]  # further hosts of its own, which its answers may name; ".x.y" covers subdomains
+    auth: tuple[Auth, ...]  # ways to prove who we are: the first whose parts are all there is taken
     capabilities: Capabilities
+
+    def capabilities_for(self, options: Mapping[str, Any]) -> Capabilities:
+        """What holds for an offer of these options: not all that a provider does takes files in the same forms."""
+        ...
 
     def submit(self, call: Call) -> HttpRequest: ...
 
@@ -151,7 +252,7 @@ class Adapter(Protocol):
         """None: the provider cannot be asked."""
         ...
 
-    def read_poll(self, handle: dict[str, str], response: HttpResponse) -> Fact:
+    def read_poll(self, handle: dict[str, str], response: HttpResponse) -> Fact | Ask:
         """Raises PollFailed if the poll itself did not get through (429, 5xx): the job is untouched."""
         ...
 
@@ -159,12 +260,32 @@ class Adapter(Protocol):
         """None: there is nothing to send."""
         ...
 
-    def read_cancel(self, handle: dict[str, str], response: HttpResponse) -> Cancellation: ...
+    def read_cancel(self, handle: dict[str, str], response: HttpResponse) -> Cancellation | Ask: ...
+
+    def upload(self, file: File) -> HttpRequest | None:
+        """None: there is nowhere to upload to."""
+        ...
+
+    def read_upload(self, file: File, handle: dict[str, str], response: HttpResponse) -> str | Ask:
+        """
+        What stands for the file in the input: a URL, or the provider's own word for it.
+
+        `handle` is empty for the first answer. Raises InputUnfit, PollFailed.
+        """
+        ...
+
+    def callback_keys(self) -> HttpRequest | None:
+        """Where the keys that callbacks are signed with are published; None: they are not."""
+        ...
 
     def read_callback(
         self, headers: Mapping[str, str], body: bytes, *, secrets: tuple[str, ...], now: datetime
     ) -> Callback:
-        """Raises CallbackForged. Without `secrets` a signed provider's callback is a nudge."""
+        """
+        Raises CallbackForged. Without `secrets` a signed provider's callback is a nudge.
+
+        `secrets` are those of the configuration, the attempt's own, and the published set of keys as it came.
+        """
         ...
 
 
@@ -174,12 +295,24 @@ class Driver(Protocol):
     name: str
     capabilities: Capabilities
 
+    def capabilities_for(self, options: Mapping[str, Any]) -> Capabilities:
+        """What holds for an offer of these options."""
+        ...
+
     async def submit(self, call: Call, *, on_fact: Any = None) -> Fact: ...
 
     async def poll(self, handle: dict[str, str]) -> Fact: ...
 
     async def cancel(self, handle: dict[str, str]) -> Cancellation: ...
 
-    def read_callback(self, headers: Mapping[str, str], body: bytes, *, now: datetime) -> Callback: ...
+    async def read_callback(
+        self, headers: Mapping[str, str], body: bytes, *, now: datetime, secret: str | None = None
+    ) -> Callback:
+        """`secret` is the attempt's own `Call.callback_secret`. Raises CallbackForged."""
+        ...
+
+    async def credentials_for(self, url: str) -> dict[str, str]:
+        """Headers that fetch a result at `url`: ours if it is on the provider's own origin and asks for them."""
+        ...
 
     async def aclose(self) -> None: ...

@@ -11,26 +11,97 @@ from gateway.contract.money import Price
 
 
 class InputMapping(msgspec.Struct, kw_only=True, frozen=True):
-    """How an offer's input differs from the model's. Applied in this order: values, rename, set, drop."""
+    """
+    How an offer's input differs from the model's. Applied in this order: values, spread, rename, set, drop.
+
+    Their keys may be paths: "a.b" lies inside the object "a", and "a[]" is the next item of the list "a".
+    """
 
     values: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)  # key → {our value as text: their value}
+    # key → {our value as text: several keys of theirs with their values}
+    spread: dict[str, dict[str, dict[str, Any]]] = msgspec.field(default_factory=dict)
     rename: dict[str, str] = msgspec.field(default_factory=dict)  # our key → theirs
     set: dict[str, Any] = msgspec.field(default_factory=dict)  # their key → constant
-    drop: tuple[str, ...] = ()  # their keys
+    drop: tuple[str, ...] = ()  # their keys, at the top
 
     def apply(self, input: dict[str, Any]) -> dict[str, Any]:
         """A new dict; `input` is untouched."""
         mapped: dict[str, Any] = {}
         for key, value in input.items():
-            table = self.values.get(key)
-            if table is not None and not isinstance(value, (dict, list)):
-                text = str(value).lower() if isinstance(value, bool) else str(value)
-                value = table.get(text, value)
-            mapped[self.rename.get(key, key)] = value
-        mapped.update(self.set)
+            word = _word(value)
+            many = self.spread.get(key, {}).get(word) if word is not None else None
+            if many is not None:
+                for their_key, constant in many.items():
+                    _put(mapped, their_key, constant)
+                continue
+            if word is not None and key in self.values:
+                value = self.values[key].get(word, value)
+            theirs = self.rename.get(key)
+            if theirs is None:
+                mapped[key] = value  # a key of the caller's is never a path
+            else:
+                _put(mapped, theirs, value)
+        for their_key, constant in self.set.items():
+            _put(mapped, their_key, constant)
         for key in self.drop:
             mapped.pop(key, None)
         return mapped
+
+
+def _word(value: Any) -> str | None:
+    if isinstance(value, (dict, list)):
+        return None
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _put(target: dict[str, Any], path: str, value: Any) -> None:
+    """Lay `value` at `path`; what lies in the way and is no object or list gives way to it."""
+    *above, last = path.split(".")
+    for name in above:
+        inner = target.get(name)
+        target[name] = target = dict(inner) if isinstance(inner, dict) else {}
+    if last.endswith("[]"):
+        before = target.get(last[:-2])
+        target[last[:-2]] = [*(before if isinstance(before, list) else []), value]
+    else:
+        target[last] = value
+
+
+class OutputMapping(msgspec.Struct, kw_only=True, frozen=True):
+    """
+    Where in an offer's output lies what the model's callers expect, and in which form. An empty path: it is that.
+
+    A path is keys and list steps: "images[*].url" is the list of all urls, "images[0].url" the first, "video.url" one.
+    """
+
+    path: str = ""
+    form: str = ""  # "list": one thing becomes a list of it; "one": of a list its first; "text": its parts joined
+
+    def apply(self, output: Any) -> Any:
+        """Raises LookupError, with the path as its first argument, for an output that has nothing there."""
+        found = [output]
+        is_list = False
+        for step in self.path.replace("[", ".[").split(".") if self.path else ():
+            if step == "[*]":
+                is_list = True
+                found = [item for value in found if isinstance(value, list) for item in value]
+            elif step.startswith("["):
+                index = int(step[1:-1])
+                found = [value[index] for value in found if isinstance(value, list) and len(value) > index]
+            elif step:
+                found = [value[step] for value in found if isinstance(value, dict) and value.get(step) is not None]
+        if not found:
+            raise LookupError(self.path)
+        value = found if is_list else found[0]
+        match self.form:
+            case "list":
+                return value if isinstance(value, list) else [value]
+            case "one":
+                return value[0] if isinstance(value, list) and value else value
+            case "text":
+                return "".join(map(str, value)) if isinstance(value, list) else value
+            case _:
+                return value
 
 
 class Offer(msgspec.Struct, kw_only=True, frozen=True):
@@ -47,6 +118,7 @@ class Offer(msgspec.Struct, kw_only=True, frozen=True):
     capabilities: frozenset[str] = frozenset()  # e.g. "stream", "cancel", "webhook"
     is_fallback: bool = False
     input: InputMapping = InputMapping()
+    output: OutputMapping = OutputMapping()
     options: dict[str, Any] = msgspec.field(default_factory=dict)  # passed to the adapter, e.g. {"route": "images"}
     concurrency: int | None = None  # most attempts in flight here
 

@@ -13,14 +13,16 @@ import msgspec
 
 from gateway.contract.attempt import Attempt
 from gateway.contract.clock import derived_id, hash_token
-from gateway.contract.errors import InputUnfit, ProviderFailure
-from gateway.contract.fact import Fact
+from gateway.contract.errors import InputUnfit, ModelFailed, ProviderFailure
+from gateway.contract.fact import Fact, Phase
 from gateway.contract.prediction import Prediction
 from gateway.contract.provider import Call
-from gateway.contract.route import Choice, Offer, Plan
+from gateway.contract.route import Choice, Offer, OutputMapping, Plan
 from gateway.engine.seam import Intake, Link
 
 log = logging.getLogger("turnout.engine")
+
+_AS_IT_IS = OutputMapping()
 
 OnFact = Callable[[Fact], Awaitable[None]]
 
@@ -47,6 +49,24 @@ def callback_token(secret: bytes, prediction: str, attempt: int) -> str:
     """
     digest = hmac.new(secret, f"callback\x00{prediction}\x00{attempt}".encode(), hashlib.sha256).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def callback_secret(token: str) -> str:
+    """What a provider is told to sign the callbacks of one attempt with: only who knows the token can know it."""
+    return hashlib.sha256(f"callback secret\x00{token}".encode()).hexdigest()
+
+
+def shaped(fact: Fact, offer: Offer | None) -> Fact:
+    """The fact with its output as callers of the model expect it, where the offer says how to get there."""
+    if offer is None or fact.output is None or offer.output == _AS_IT_IS:
+        return fact
+    try:
+        return msgspec.structs.replace(fact, output=offer.output.apply(fact.output))
+    except LookupError as error:
+        if fact.phase is not Phase.SUCCEEDED:
+            return msgspec.structs.replace(fact, output=None)  # half an output has no shape yet
+        failure = ModelFailed(f"the provider's output has no {error.args[0]}").failure
+        return msgspec.structs.replace(fact, phase=Phase.FAILED, output=None, failure=failure)
 
 
 def new_attempt(
@@ -83,17 +103,19 @@ async def send(
     secret: bytes,
     now: datetime,
     on_fact: OnFact,
+    traceparent: str = "",
 ) -> Fact:
     """
     Submit an attempt whose intent is committed. Returns what the provider's answer says; raises ProviderFailure.
 
     `on_fact` hears of progress where the provider streams.
     """
+    capabilities = link.driver.capabilities_for(offer.options)
     try:
         input = await intake.fit(
             prediction.request.input,
             owner=prediction.owner,
-            capabilities=link.capabilities,
+            capabilities=capabilities,
             reaches_us=link.reaches_us,
             file_keys=prediction.request.file_keys,
         )
@@ -103,9 +125,9 @@ async def send(
         # Whatever it was: no byte has left, and that must not be forgotten.
         log.exception("the input of prediction %s could not be made ready for %s", prediction.id, attempt.provider)
         raise InputUnfit("the input could not be made ready for this provider") from error
-    callback = None
+    callback, token = None, callback_token(secret, prediction.id, attempt.number)
     if link.callbacks:
-        callback = f"{callback_base}/cb/{callback_token(secret, prediction.id, attempt.number)}"
+        callback = f"{callback_base}/cb/{token}"
     call = Call(
         prediction=prediction.id,
         attempt=attempt.number,
@@ -116,10 +138,16 @@ async def send(
         callback_url=callback,
         deadline_seconds=max(0.1, (attempt.deadline_at - now).total_seconds()),
         # What grows is to be seen growing: by the provider's stream, or by the callbacks it sends of each step.
-        stream="stream" in link.capabilities.modes or callback is not None,
+        stream="stream" in capabilities.modes or callback is not None,
         options=offer.options,
+        traceparent=traceparent,
+        callback_secret=callback_secret(token),
     )
-    return await link.driver.submit(call, on_fact=on_fact)
+
+    async def tell(fact: Fact) -> None:
+        await on_fact(shaped(fact, offer))
+
+    return shaped(await link.driver.submit(call, on_fact=tell), offer)
 
 
 class PollSchedule:

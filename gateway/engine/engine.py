@@ -13,6 +13,7 @@ from gateway.contract.clock import Ids, hash_token
 from gateway.contract.errors import CallbackForged, NotFound, StoreOverloaded
 from gateway.contract.fact import CancelRequested, Happening, Learned, Notify, Source, StreamEvent
 from gateway.contract.prediction import Prediction, Request
+from gateway.engine.attempt import callback_secret, shaped
 from gateway.engine.cost import cost_of
 from gateway.engine.parts import Parts
 from gateway.engine.run import Run
@@ -111,6 +112,7 @@ class Engine:
         if self.open_count >= self._max_in_flight:
             raise StoreOverloaded(f"{self.open_count} predictions are open, which is the limit; try again later")
         prediction = self._new_prediction(request, owner, cancel_after_seconds)
+        begun = self._parts.clock.monotonic()
         try:
             result = await self._store.create(
                 prediction, idempotency_key=idempotency_key, body_hash=body_hash, worker=self._worker.id
@@ -121,6 +123,7 @@ class Engine:
             raise
         if result.outcome is Created.CREATED:
             self._parts.observer.prediction_created(result.prediction)
+            self._parts.observer.prediction_accepted(result.prediction, self._parts.clock.monotonic() - begun)
             self._worker.take(result.prediction)
         return result
 
@@ -137,8 +140,16 @@ class Engine:
                     return prediction
                 await changes.wait(left)
 
-    async def cancel(self, id: str, *, owner: str) -> Prediction | None:
-        """Ask for a cancel. The prediction as it stands after that, None if this owner has no such prediction."""
+    def open_predictions(self) -> list[Prediction]:
+        """Those this process drives, as it knows them."""
+        return self._worker.predictions()
+
+    async def cancel(self, id: str, *, owner: str | None) -> Prediction | None:
+        """
+        Ask for a cancel. The prediction as it stands after that, None if this owner has no such prediction.
+
+        `owner=None` is for ops: anybody's.
+        """
         prediction = await self._store.get(id, owner=owner)
         if prediction is None:
             return None
@@ -181,7 +192,7 @@ class Engine:
             raise NotFound("the provider of this callback is no longer configured")
         now = self._parts.clock.now()
         try:
-            callback = link.driver.read_callback(headers, body, now=now)
+            callback = await link.driver.read_callback(headers, body, now=now, secret=callback_secret(token))
         except CallbackForged:
             self._parts.observer.callback_received(provider, "forged")
             raise
@@ -191,11 +202,13 @@ class Engine:
             if run is not None:
                 run.nudge(number)
         else:
-            cost = cost_of(prediction, number, callback.fact, offer=self._parts.offer, now=now)
-            learned = Learned(attempt=number, fact=callback.fact, source=Source.CALLBACK, cost=cost)
+            fact = shaped(callback.fact, self._parts.offer(prediction.attempts[number - 1].offer))
+            cost = cost_of(prediction, number, fact, offer=self._parts.offer, now=now)
+            learned = Learned(attempt=number, fact=fact, source=Source.CALLBACK, cost=cost)
             applied = await self._commit(id, learned)
             outcome = "applied" if applied.changed else "duplicate"
         self._parts.observer.callback_received(provider, outcome)
+        self._parts.observer.callback_told(prediction, number, outcome, now, headers.get("traceparent", ""))
         return outcome
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -237,6 +250,7 @@ class Engine:
         if not applied.changed:
             return applied
         run = self._worker.run(id)
+        self._parts.observer.committed(run.prediction if run is not None else None, applied.prediction, applied.effects)
         if run is not None and not is_own:
             run.update(applied.prediction)
         for changes in self._watchers.get(id, ()):

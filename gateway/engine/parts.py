@@ -8,7 +8,9 @@ import msgspec
 
 from gateway.contract.clock import Clock
 from gateway.contract.observer import Observer
+from gateway.contract.prediction import Prediction
 from gateway.contract.route import Offer
+from gateway.contract.trace import given
 from gateway.engine.attempt import Timing
 from gateway.engine.seam import Collector, Intake, Link
 from gateway.routing.breaker import Breakers
@@ -32,3 +34,5 @@ class Parts(msgspec.Struct, kw_only=True, frozen=True):
     secret: bytes
     callback_base: str
     timing: Timing
+    # The W3C context an attempt passes on: of a prediction and the attempt's number.
+    traceparent: Callable[[Prediction, int], str] = given

@@ -39,13 +39,13 @@ from gateway.contract.prediction import Prediction
 from gateway.contract.provider import Cancel, Cancellation
 from gateway.contract.route import Choice, Offer, Plan
 from gateway.engine.agenda import Agenda
-from gateway.engine.attempt import new_attempt, send
+from gateway.engine.attempt import new_attempt, send, shaped
 from gateway.engine.cost import cost_of
 from gateway.engine.failover import Need, Next, choose, exhausted, next_need
 from gateway.engine.feedback import Feedback
 from gateway.engine.lifecycle import open_attempts
 from gateway.engine.parts import Parts
-from gateway.engine.seam import Link
+from gateway.engine.seam import Link, no_credentials
 
 log = logging.getLogger("turnout.engine")
 
@@ -203,6 +203,7 @@ class Run:
                 secret=self._parts.secret,
                 now=self._now(),
                 on_fact=on_fact,
+                traceparent=self._parts.traceparent(self.prediction, number),
             )
         )
         begun = self._parts.clock.monotonic()
@@ -323,7 +324,7 @@ class Run:
             self._agenda.polled(attempt.number, answered=False)
             return False
         self._agenda.polled(attempt.number, answered=True)
-        await self._learn(attempt.number, fact, Source.POLL)
+        await self._learn(attempt.number, shaped(fact, self._parts.offer(attempt.offer)), Source.POLL)
         self._parts.observer.poll_made(attempt.provider, "news" if self.prediction.revision > before else "same")
         return True
 
@@ -346,7 +347,11 @@ class Run:
         link = self._parts.links.get(attempt.provider)
         try:
             output = await self._parts.collector.collect(
-                prediction, attempt, attempt.output, trusted_hosts=link.trusted_hosts if link else ()
+                prediction,
+                attempt,
+                attempt.output,
+                trusted_hosts=link.trusted_hosts if link else (),
+                credentials_for=link.driver.credentials_for if link else no_credentials,
             )
         except ResultLost as lost:
             await self._commit(AttemptEnded(attempt=attempt.number, failure=lost.failure))

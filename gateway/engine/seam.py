@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Protocol
 
 from gateway.contract.attempt import Attempt
 from gateway.contract.prediction import Prediction
 from gateway.contract.provider import Capabilities, Driver
 
+CredentialsFor = Callable[[str], Awaitable[dict[str, str]]]
+
+
+async def no_credentials(url: str) -> dict[str, str]:
+    return {}
+
 
 class Collector(Protocol):
     async def collect(
-        self, prediction: Prediction, attempt: Attempt, output: Any, *, trusted_hosts: tuple[str, ...]
+        self,
+        prediction: Prediction,
+        attempt: Attempt,
+        output: Any,
+        *,
+        trusted_hosts: tuple[str, ...],
+        credentials_for: CredentialsFor,
     ) -> Any:
         """
         Copy every file in `output` into our keeping; `output` comes back with our links in their places.
 
+        `credentials_for` gives the headers a URL is to be fetched with: none for any that is not the provider's own.
         Repeated for the same attempt it gives the same links. Raises ResultLost.
         """
         ...

@@ -43,6 +43,9 @@ class Worker:
     def run(self, id: str) -> Run | None:
         return self._runs.get(id)
 
+    def predictions(self) -> list[Prediction]:
+        return [run.prediction for run in self._runs.values()]
+
     async def start(self) -> None:
         """Announce the worker and adopt what nobody holds; raises StoreError if the store cannot."""
         await self._store.beat(self.id, lease_seconds=LEASE_SECONDS)

@@ -13,7 +13,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aiobreaker import CircuitBreaker, CircuitBreakerError, CircuitBreakerState
 from aiobreaker.storage.base import CircuitBreakerStorage
@@ -68,6 +68,18 @@ class Ticket(Protocol):
         ...
 
 
+class Standing(NamedTuple):
+    """How a breaker stands, and why: `view`, and what led to it."""
+
+    state: BreakerState
+    until_seconds: float | None  # as `view` has it
+    why: str  # of its last change; empty if there was none
+    forced: BreakerState | None  # by ops: what they hold it at
+
+
+NEVER_CHANGED = Standing(BreakerState.CLOSED, None, "", None)
+
+
 class Breaker(Protocol):
     """What the engine and ops see of one offer's breaker."""
 
@@ -82,6 +94,8 @@ class Breaker(Protocol):
         OPEN with None: until ops release it. PROBING with 0: the next attempt is the probe; else one is under way.
         """
         ...
+
+    def standing(self) -> Standing: ...
 
     def force_open(self, *, who: str, why: str) -> None:
         """Refuse everything until `release`."""
@@ -225,6 +239,7 @@ class WindowBreaker:
         self._probe: _Ticket | None = None
         self._probe_until = -math.inf  # its slot is taken until then
         self._forced: BreakerState | None = None
+        self._why = ""
 
     def admit(self) -> Ticket | None:
         if self._forced is not None:
@@ -250,6 +265,9 @@ class WindowBreaker:
         if now < self._opens_until:
             return BreakerState.OPEN, self._opens_until - now
         return BreakerState.PROBING, min(max(self._probe_until - now, 0.0), LOOK_AGAIN_SECONDS)
+
+    def standing(self) -> Standing:
+        return Standing(*self.view(), self._why, self._forced)
 
     def force_open(self, *, who: str, why: str) -> None:
         self._force(BreakerState.OPEN, self._core.open, f"opened by {who}: {why}")
@@ -312,11 +330,13 @@ class WindowBreaker:
         self._forced = forced
         move()
         self._opens_until = self._probe_until = -math.inf
+        self._why = why
         after = self.view()[0]
         if after is not before:
             self._announce(before, after, why)
 
     def _announce(self, before: BreakerState, after: BreakerState, why: str) -> None:
+        self._why = why
         self._observer.breaker_changed(self._offer, before.value, after.value, why)
 
 
@@ -375,3 +395,7 @@ class Breakers:
     def view(self, offer: str) -> tuple[BreakerState, float | None]:
         breaker = self._breakers.get(offer)
         return (BreakerState.CLOSED, None) if breaker is None else breaker.view()
+
+    def standing(self, offer: str) -> Standing:
+        breaker = self._breakers.get(offer)
+        return NEVER_CHANGED if breaker is None else breaker.standing()

@@ -17,7 +17,7 @@ from gateway.contract.errors import refuse
 from gateway.contract.model import Model, Version
 from gateway.contract.money import PRICED_UNITS, Price, parse_dollars
 from gateway.contract.provider import Callbacks, Cancel, Capabilities
-from gateway.contract.route import InputMapping, Offer
+from gateway.contract.route import InputMapping, Offer, OutputMapping
 from gateway.contract.wording import nearest
 from gateway.routing.schema import openapi_document
 
@@ -201,10 +201,12 @@ class _Reading:
             is_fallback=section.fallback,
             input=InputMapping(
                 values=section.input.values,
+                spread=section.input.spread,
                 rename=section.input.rename,
                 set=section.input.set,
                 drop=section.input.drop,
             ),
+            output=OutputMapping(path=section.output.path, form=section.output.form),
             options=section.options,
             concurrency=section.concurrency or None,
         )

@@ -33,6 +33,7 @@ _VIDEO_SECONDS = ("video_output_duration_seconds", "video_duration_seconds")
 _AUDIO_SECONDS = ("audio_output_duration_seconds", "audio_duration_seconds")
 _CHARACTER_COUNT = ("character_input_count", "character_count", "characters")
 _INPUT_TOKENS = ("input_token_count", "prompt_tokens", "input_tokens")
+_BILLED_UNITS = ("billable_units", "credits")
 _OUTPUT_TOKENS = ("output_token_count", "completion_tokens", "output_tokens")
 
 
@@ -77,6 +78,7 @@ def measured_units(
         characters=_named(metrics, _CHARACTER_COUNT),
         input_tokens=_named(metrics, _INPUT_TOKENS),
         output_tokens=_named(metrics, _OUTPUT_TOKENS),
+        units=_named(metrics, _BILLED_UNITS),
     )
     if input is None:
         return reported

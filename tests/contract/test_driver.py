@@ -417,12 +417,25 @@ async def test_the_environments_proxy_is_not_asked(monkeypatch: pytest.MonkeyPat
         assert (await driver.submit(a_call())).phase is Phase.QUEUED
 
 
+@pytest.mark.parametrize("path", ["/jobs/arn%3Aaws%2Fx?q=%3A%7E&e=%C3%A9", "/m/@cf/a+b/c:0~d", "/a//b/%2e%2e/c%20d"])
+async def test_a_path_is_sent_as_it_is_written(path: str) -> None:
+    """A signature was made over it; and an encoded slash or dot is no slash or dot."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+
+    async with upstream(script) as (driver, served):
+        await driver.poll({"url": path})
+    assert served.requests[0].split()[1].decode() == f"/v1{path}"
+
+
 async def test_a_unix_socket_is_spoken_to() -> None:
     with tempfile.TemporaryDirectory() as folder:  # pytest's own are too deep for the 107 bytes of a socket's path
         path = Path(folder) / "model.sock"
         served = Upstream(answering)
         server = await asyncio.start_unix_server(served.serve, path)
-        driver = HttpDriver("local", EchoAdapter(), base_url=f"unix:{path}:/v1", token="t" * 20)
+        driver = HttpDriver("local", EchoAdapter(), base_url=f"unix:{path}:/v1", credentials={"token": "t" * 20})
         assert (await driver.submit(a_call())).handle == {"id": "j1"}
         assert (await driver.poll({"url": "/jobs/j1"})).handle == {"id": "j1"}
         await driver.aclose()

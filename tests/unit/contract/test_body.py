@@ -246,3 +246,10 @@ def test_timestamps_have_three_decimals_and_a_z() -> None:
 def test_the_same_encoder_makes_struct_and_bytes() -> None:
     body = prediction_body(made(), public_url=URL)
     assert msgspec.json.encode(body) == prediction_bytes(made(), public_url=URL)
+
+
+def test_with_a_page_web_names_it_and_nothing_else_changes() -> None:
+    plain, paged = shown(made()), shown(made(), has_page=True)
+    assert paged["urls"].pop("web") == f"{URL}/dashboard#/predictions/{plain['id']}"
+    assert plain["urls"].pop("web") == plain["urls"]["get"]
+    assert paged == plain

@@ -122,7 +122,7 @@ class Keeping:
         self.raises: Exception | None = None
         self.tries = 0
 
-    async def collect(self, prediction: Prediction, attempt: Attempt, output: Any, *, trusted_hosts: Any) -> Any:
+    async def collect(self, prediction: Prediction, attempt: Attempt, output: Any, **how: Any) -> Any:
         self.tries += 1
         if self.raises is not None:
             raise self.raises

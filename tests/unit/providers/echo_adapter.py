@@ -11,7 +11,8 @@ import msgspec
 from gateway.contract.errors import OutcomeUnknown, PollFailed, Refused
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import (
-    SPEC_VERSION,
+    Ask,
+    Auth,
     Call,
     Callback,
     Cancellation,
@@ -21,6 +22,8 @@ from gateway.contract.provider import (
     HttpResponse,
     ServerSentEvent,
 )
+from providers._adapter import HttpAdapter, Options
+from providers._auth import bearer
 
 
 def a_call(**changes: Any) -> Call:
@@ -37,16 +40,21 @@ def a_call(**changes: Any) -> Call:
     return msgspec.structs.replace(call, **changes)
 
 
-class EchoAdapter:
-    spec_version = SPEC_VERSION
+class EchoAdapter(HttpAdapter[Options]):
+    adapter = "echo"
     base_url = "https://api.example.com/v1"
-    auth_scheme = "bearer"
+    sites: Mapping[str, str] = {"sync": "https://sync.example.com/v2"}
+    origins = (".example.org",)
+    auth: tuple[Auth, ...] = (bearer("ECHO_TOKEN"),)
+    options_type = Options
 
     def __init__(self, name: str = "echo", options: Mapping[str, Any] | None = None, **request: Any) -> None:
-        self.name = name
+        super().__init__(name, options)
         self.request = {"method": "POST", "url": "/jobs", **request}
-        self.capabilities = Capabilities(modes=frozenset({"queue"}), result_hosts=("files.example.net", ".cdn.test"))
         self.answers: list[HttpResponse] = []
+
+    def describe(self, options: Options) -> Capabilities:
+        return Capabilities(modes=frozenset({"queue"}), result_hosts=("files.example.net", ".cdn.test"))
 
     def submit(self, call: Call) -> HttpRequest:
         request = dict(self.request)
@@ -66,13 +74,13 @@ class EchoAdapter:
     def poll(self, handle: dict[str, str]) -> HttpRequest | None:
         return HttpRequest(method="GET", url=handle["url"]) if handle else None
 
-    def read_poll(self, handle: dict[str, str], response: HttpResponse) -> Fact:
+    def read_poll(self, handle: dict[str, str], response: HttpResponse) -> Fact | Ask:
         return self._read(response, PollFailed)
 
     def cancel(self, handle: dict[str, str]) -> HttpRequest | None:
         return HttpRequest(method="POST", url=handle["url"]) if handle else None
 
-    def read_cancel(self, handle: dict[str, str], response: HttpResponse) -> Cancellation:
+    def read_cancel(self, handle: dict[str, str], response: HttpResponse) -> Cancellation | Ask:
         return Cancellation.STOPPED if response.status == 200 else Cancellation.REQUESTED
 
     def read_callback(

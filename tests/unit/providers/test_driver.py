@@ -31,7 +31,8 @@ CANARY = "r8_CANARY_1234567890abcdef"
 
 
 def driver_over(handler: Any, adapter: EchoAdapter | None = None, **options: Any) -> HttpDriver:
-    return HttpDriver("acme", adapter or EchoAdapter(), token=CANARY, transport=httpx.MockTransport(handler), **options)
+    options.setdefault("credentials", {"token": CANARY})
+    return HttpDriver("acme", adapter or EchoAdapter(), transport=httpx.MockTransport(handler), **options)
 
 
 def answer(request: httpx.Request) -> httpx.Response:
@@ -295,7 +296,7 @@ async def test_a_failed_job_that_quotes_our_token_is_scrubbed() -> None:
 @pytest.mark.parametrize("token", ["CANARY\n", "CA\u2026NARY", " CANARY", "CANARY\tCANARY", "CANARY\x7f"])
 def test_a_token_no_header_can_hold_is_refused_without_showing_it(token: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        HttpDriver("acme", EchoAdapter(), token=token)
+        HttpDriver("acme", EchoAdapter(), credentials={"token": token})
     assert "CANARY" not in str(caught.value)
     assert str(caught.value).startswith("provider acme: ")
 
@@ -317,10 +318,10 @@ async def test_an_adapter_that_stumbles_fails_one_attempt_as_what_was_sent_deman
         await (driver.submit(a_call()) if "submit" in verb else driver.poll({"url": "/x"}))
 
 
-def test_an_adapter_that_stumbles_over_a_callback_makes_it_a_nudge() -> None:
+async def test_an_adapter_that_stumbles_over_a_callback_makes_it_a_nudge() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     driver = driver_over(answer, callback_secrets=("whsec_x",))
-    assert driver.read_callback({}, b"id", now=now).fact == Fact(phase=Phase.SUCCEEDED, output=("whsec_x",))
+    assert (await driver.read_callback({}, b"id", now=now)).fact == Fact(phase=Phase.SUCCEEDED, output=("whsec_x",))
 
     class Stumbling(EchoAdapter):
         def read_callback(self, *args: Any, **options: Any) -> Any:
@@ -329,10 +330,10 @@ def test_an_adapter_that_stumbles_over_a_callback_makes_it_a_nudge() -> None:
         error: Exception = KeyError("x")
 
     stumbling = Stumbling()
-    assert driver_over(answer, stumbling).read_callback({}, b"", now=now).fact is None
+    assert (await driver_over(answer, stumbling).read_callback({}, b"", now=now)).fact is None
     stumbling.error = CallbackForged("forged")
     with pytest.raises(CallbackForged):
-        driver_over(answer, stumbling).read_callback({}, b"", now=now)
+        await driver_over(answer, stumbling).read_callback({}, b"", now=now)
 
 
 async def test_what_cannot_be_asked_is_said_without_sending() -> None:

@@ -219,6 +219,9 @@ class FakeProvider:
 
     # -- Driver ----------------------------------------------------------------------------------------------------
 
+    def capabilities_for(self, options: Mapping[str, Any]) -> Capabilities:
+        return self.capabilities
+
     async def submit(self, call: Call, *, on_fact: Any = None) -> Fact:
         self.submits.append(call)
         script = self._script(call) if callable(self._script) else self._script
@@ -259,12 +262,17 @@ class FakeProvider:
             job.canceled_at = self._clock.monotonic()
         return job.script.cancel or Cancellation.STOPPED
 
-    def read_callback(self, headers: Mapping[str, str], body: bytes, *, now: datetime) -> Callback:
+    async def read_callback(
+        self, headers: Mapping[str, str], body: bytes, *, now: datetime, secret: str | None = None
+    ) -> Callback:
         if self.capabilities.callbacks is not Callbacks.SIGNED:
             return Callback(fact=None)
         if headers.get("signature") != f"signed by {self.name}":
             raise CallbackForged("the signature does not fit")
         return Callback(fact=msgspec.json.decode(body, type=Fact))
+
+    async def credentials_for(self, url: str) -> dict[str, str]:
+        return {}
 
     async def aclose(self) -> None:
         self.is_closed = True
