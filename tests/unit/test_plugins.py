@@ -12,7 +12,9 @@ from gateway.contract.errors import ConfigurationError
 from gateway.contract.provider import Adapter
 from gateway.plugins import installed_adapters, load_adapter
 
-OURS = ("cog", "openai_compatible", "replicate")
+ROOT = Path(__file__).parents[2]
+# One public file per vendor: the folder is the list.
+OURS = tuple(sorted(path.stem for path in (ROOT / "providers").glob("[a-z]*.py")))
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def test_every_installed_adapter_is_listed_with_who_brought_it(install) -> None:
     found = installed_adapters()
     assert [adapter.name for adapter in found] == sorted(["acme", *OURS])
     assert found[0] == ("acme", "acme_dist", "1.2.3")
-    assert found[1] == ("cog", "turnout", version("turnout"))
+    assert ("cog", "turnout", version("turnout")) in found
 
 
 def test_somebody_elses_adapter_is_made_with_its_options(install) -> None:
@@ -63,7 +65,7 @@ def test_somebody_elses_adapter_is_made_with_its_options(install) -> None:
 def test_an_unknown_name_names_the_nearest_or_all() -> None:
     with pytest.raises(ConfigurationError, match=r"^no adapter is called 'replcate'; did you mean 'replicate'\?$"):
         load_adapter("replcate")
-    with pytest.raises(ConfigurationError, match="installed are cog, openai_compatible, replicate"):
+    with pytest.raises(ConfigurationError, match="installed are " + ", ".join(OURS)):
         load_adapter("zzz")
 
 
@@ -85,7 +87,7 @@ def test_an_option_the_adapter_refuses_is_the_adapters_own_line() -> None:
         (GOOD + "    spec_version = 2\n", "speaks version 2 of the adapter contract, and this Turnout version 1"),
         (
             "class Acme:\n    spec_version = 1\n    def __init__(self, *a): pass",
-            "lacks auth_scheme, base_url, .*submit",
+            "lacks auth, base_url, .*submit",
         ),
     ],
 )
