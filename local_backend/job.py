@@ -50,6 +50,7 @@ class Job:
         self.work: Work | None = None
         self.ended = asyncio.Event()
         self.size_bytes = 0
+        self.cold_seconds = 0.0  # it waited so long for its model to be opened, before it was queued
 
     @property
     def is_over(self) -> bool:
@@ -89,6 +90,8 @@ class Job:
         self.work = None  # frees the input
         if self.started_at is not None:
             self.metrics["predict_time"] = (now - self.started_at).total_seconds()
+        if self.cold_seconds:
+            self.metrics["cold_start_time"] = self.cold_seconds
         self.metrics["total_time"] = (now - self.created_at).total_seconds()
         self.ended.set()
 

@@ -53,6 +53,8 @@ class Worker:
         self.state = "loading"
         self.problem: str | None = None
         self.devices: tuple[str, ...] = ()
+        self.batches = 0  # begun so far
+        self.batched = 0  # jobs in them
         self._open_kind = open_kind
         self._clock = clock
         self._post = post
@@ -138,6 +140,8 @@ class Worker:
                 return None
             self._batch = Batch(take(self._waiting, kind.max_cost), post=self._post, clock=self._clock)
             self._began = self._clock.monotonic()
+            self.batches += 1
+            self.batched += len(self._batch.jobs)
             return self._batch
 
     def _run(self, kind: Kind, batch: Batch) -> None:

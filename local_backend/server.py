@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from gateway.contract.clock import Clock, Ids
@@ -131,10 +133,14 @@ class ModelServer:
                 "The queue of this server is full.", retry_after_seconds=_whole_seconds(worker.seconds_until_free())
             )
         now = self._clock.now()
+        begun, cold_seconds = self._clock.monotonic(), 0.0
+        is_cold = not worker.opened.done()
         self._preparing += 1
         try:
             async with asyncio.timeout(deadline_seconds):
                 kind = await asyncio.shield(worker.opened)
+            if is_cold:
+                cold_seconds = self._clock.monotonic() - begun
             work = await asyncio.get_running_loop().run_in_executor(self._intake, kind.prepare, checked)
         except TimeoutError:
             raise Busy("The model is still loading.", retry_after_seconds=5) from None
@@ -153,6 +159,7 @@ class ModelServer:
             deadline=None if deadline_seconds is None else now + timedelta(seconds=deadline_seconds),
         )
         job.work = work
+        job.cold_seconds = cold_seconds
         self._jobs[job.id] = job
         self._watch(job, worker, work.size_bytes, deadline_seconds)
         worker.submit(job)
@@ -216,6 +223,9 @@ class ModelServer:
             "queue": self._preparing + sum(worker.waiting_count for worker in self._workers.values()),
             "max_queue": self._max_queue,
             "running": sum(worker.is_running for worker in self._workers.values()),
+            "batches": sum(worker.batches for worker in self._workers.values()),
+            "batched": sum(worker.batched for worker in self._workers.values()),
+            "memory_bytes": _resident_bytes(),
             "models": [
                 {
                     "model": package.manifest.name,
@@ -237,6 +247,15 @@ class ModelServer:
         for worker in self._workers.values():
             worker.close()
         self._intake.shutdown(wait=False, cancel_futures=True)
+
+
+def _resident_bytes() -> int | None:
+    """Of this process; None where the kernel does not tell."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    except OSError:
+        return None
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _opener(open_kind: OpenKind, package: Package) -> Callable[[], Kind]:

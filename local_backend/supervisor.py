@@ -11,8 +11,9 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -104,6 +105,7 @@ class LocalBackend:
         self._state = "stopped"
         self._device: str | None = None
         self._starts = 0
+        self._health: dict[str, Any] = {}
 
     # -- what the gateway asks ---------------------------------------------------------------------------------------
 
@@ -126,6 +128,11 @@ class LocalBackend:
     def device(self) -> str | None:
         """`cuda` or `cpu`, as the child found it to be; None before it was ever ready."""
         return self._device
+
+    @property
+    def health(self) -> Mapping[str, Any]:
+        """What the child said of itself at the last probe: device, queue, running, batches, batched, memory_bytes."""
+        return self._health
 
     @property
     def pid(self) -> int | None:
@@ -233,6 +240,7 @@ class LocalBackend:
         except (ValueError, KeyError, TypeError):  # it ended, or said something else
             return False
         _log.info("the local backend is ready on %s", self._device)
+        self._health = {"device": self._device}
         self._ready.set()
         self._become("ready")
         return True
@@ -246,7 +254,8 @@ class LocalBackend:
                 await asyncio.wait((ended,), timeout=self._timing.probe_every_seconds)
                 if ended.done():
                     return
-                failed = 0 if await probe(self._address, self._timing.probe_seconds) else failed + 1
+                health = await probe(self._address, self._timing.probe_seconds)
+                self._health, failed = (self._health, failed + 1) if health is None else (health, 0)
                 if failed >= self._timing.probes:
                     _log.error("the local backend does not answer; it is ended")
                     self._become("hung")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
 from gateway.contract.clock import Clock
 from gateway.contract.errors import StoreError
 from gateway.contract.host import host_of
-from gateway.contract.observer import Observer
+from gateway.contract.observer import DeliveryTry, Observer
+from gateway.contract.prediction import Prediction
 from gateway.delivery.lane import Claim, Lane
 from gateway.delivery.schedule import SCHEDULE_SECONDS, next_due
 from gateway.delivery.webhook import Outcome, Result
@@ -31,8 +32,13 @@ MARGIN_SECONDS = 5.0
 _log = logging.getLogger("turnout.delivery")
 
 
+# Whose delivery it is, for those who want to know, and the W3C context a try passes on: (prediction, delivery, try).
+Look = Callable[[str], Awaitable[Prediction | None]]
+Trace = Callable[[Prediction, str, int], str]
+
+
 class Sends(Protocol):
-    async def send(self, delivery: Delivery) -> Outcome: ...
+    async def send(self, delivery: Delivery, *, traceparent: str = "") -> Outcome: ...
 
 
 class Outbox:
@@ -41,6 +47,7 @@ class Outbox:
     `timeout_seconds` is the sender's.
 
     A crash between "sent" and "recorded" sends the same bytes with the same id once more: at least once, never unseen.
+    With `look` each try looks its prediction up, so that `delivery_made` is announced and `trace` is passed on.
     """
 
     def __init__(
@@ -54,8 +61,12 @@ class Outbox:
         observer: Observer | None = None,
         schedule_seconds: Sequence[float] = SCHEDULE_SECONDS,
         timeout_seconds: float = 15.0,
+        look: Look | None = None,
+        trace: Trace | None = None,
     ) -> None:
         self._store = store
+        self._look = look
+        self._trace = trace
         self._sender = sender
         self._worker = worker
         self._clock = clock
@@ -65,7 +76,7 @@ class Outbox:
         self._lease_seconds = TRIES_PER_LEASE * max(timeout_seconds, MARGIN_SECONDS)
         self._exchange_seconds = timeout_seconds + MARGIN_SECONDS  # with less left of a claim nothing is begun
         self._lanes: dict[tuple[str, str], Lane] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Claim] = {}
         self._suspects = 0  # tasks of suspect lanes
         self._woken = asyncio.Event()
         self._is_throttled = False  # something due was left in the store
@@ -74,6 +85,26 @@ class Outbox:
     def wake(self) -> None:
         """Something was written to the outbox."""
         self._woken.set()
+
+    def in_hand(self) -> tuple[int, datetime | None]:
+        """How many deliveries are claimed, and when the oldest of them came to be."""
+        claims = list(self._tasks.values())
+        for lane in list(self._lanes.values()):
+            claims += lane.waiting
+        return len(claims), min((claim.delivery.created_at for claim in claims), default=None)
+
+    def receivers(self) -> Mapping[str, int]:
+        """How many are `failing`, and how many are `shut`: not even tried for a while."""
+        now = self._clock.monotonic()
+        bad = [lane.is_shut(now) for lane in list(self._lanes.values()) if lane.is_suspect]
+        return {"failing": len(bad) - sum(bad), "shut": sum(bad)}
+
+    def retry(self, host: str) -> None:
+        """Somebody asks for another try: what is known against `host` is forgotten."""
+        for lane in self._lanes.values():
+            if lane.host == host:
+                lane.succeeded()
+        self.wake()
 
     async def run(self) -> None:
         """Claim and send until `drain`. Outlives every trouble of the store, and bugs: deliveries must go on."""
@@ -162,12 +193,12 @@ class Outbox:
             return True
         self._suspects += is_suspect
         task = asyncio.create_task(self._carry(lane, claim, now))
-        self._tasks.add(task)
+        self._tasks[task] = claim
         task.add_done_callback(lambda ended: self._ended(ended, lane, claim, is_suspect))
         return True
 
     def _ended(self, task: asyncio.Task[None], lane: Lane, claim: Claim, was_suspect: bool) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         self._suspects -= was_suspect
         lane.sending.discard(claim.delivery.prediction)
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -190,13 +221,18 @@ class Outbox:
         """The receiver was dead a moment ago: this try counts as made, without a connection."""
         delivery = claim.delivery
         due_at = self._next_due(delivery, None) if delivery.is_final else None
-        self._observer.delivery_tried(delivery.event, "retry" if due_at else "exhausted", 0.0)
         ended = None if due_at else "exhausted"
+        self._announce(delivery, ended, 0.0)
         await self._record(claim, ended=ended, due_at=due_at, error="not tried: the receiver fails every time")
 
     async def _send(self, lane: Lane, claim: Claim) -> None:
         delivery = claim.delivery
-        outcome = await self._sender.send(delivery)
+        begun_at = self._clock.now()
+        prediction = await self._look_up(delivery)
+        traceparent = ""
+        if prediction is not None and self._trace is not None:
+            traceparent = self._trace(prediction, delivery.id, delivery.tries + 1)
+        outcome = await self._sender.send(delivery, traceparent=traceparent)
         if outcome.result is Result.UNREACHED:
             lane.failed(self._clock.monotonic())
         else:
@@ -209,8 +245,33 @@ class Outbox:
             due_at = self._next_due(delivery, outcome.retry_after_seconds)
         if due_at is None and ended is None:
             ended = "exhausted"
-        self._observer.delivery_tried(delivery.event, ended or "retry", outcome.seconds)
+        self._announce(delivery, ended, outcome.seconds)
+        if prediction is not None:
+            tried = DeliveryTry(
+                delivery=delivery.id,
+                event=delivery.event,
+                number=delivery.tries + 1,
+                outcome=ended or "retry",
+                status=outcome.status,
+                begun_at=begun_at,
+                seconds=outcome.seconds,
+            )
+            self._observer.delivery_made(prediction, tried)
         await self._record(claim, ended=ended, due_at=due_at, status=outcome.status, error=outcome.error)
+
+    def _announce(self, delivery: Delivery, ended: str | None, seconds: float) -> None:
+        self._observer.delivery_tried(delivery.event, ended or "retry", seconds)
+        if ended is not None:
+            since = (self._clock.now() - delivery.created_at).total_seconds()
+            self._observer.delivery_ended(delivery.event, ended, since)
+
+    async def _look_up(self, delivery: Delivery) -> Prediction | None:
+        if self._look is None:
+            return None
+        try:
+            return await self._look(delivery.prediction)
+        except StoreError:
+            return None  # the delivery matters, its trace does not
 
     def _next_due(self, delivery: Delivery, retry_after_seconds: float | None) -> datetime | None:
         return next_due(

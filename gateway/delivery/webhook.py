@@ -115,7 +115,7 @@ class Sender:
         self._user_agent = user_agent
         self._client = client or guarded_client(guard, timeout=timeout_seconds)
 
-    async def send(self, delivery: Delivery) -> Outcome:
+    async def send(self, delivery: Delivery, *, traceparent: str = "") -> Outcome:
         """One try. Every failure is an Outcome, nothing is raised but the cancellation of the task."""
         began = self._clock.monotonic()
         status: int | None = None
@@ -123,7 +123,7 @@ class Sender:
         error: str | None = None
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                request = self._request(delivery)
+                request = self._request(delivery, traceparent)
                 response = await self._client.send(request, stream=True)
                 status, retry_after = response.status_code, self._retry_after(response)
                 await _read_to_end(response)
@@ -141,7 +141,7 @@ class Sender:
             retry_after_seconds=retry_after,
         )
 
-    def _request(self, delivery: Delivery) -> httpx.Request:
+    def _request(self, delivery: Delivery, traceparent: str) -> httpx.Request:
         timestamp = int(self._clock.now().timestamp())
         headers = {
             "content-type": "application/json",
@@ -152,6 +152,8 @@ class Sender:
             "turnout-sequence": str(delivery.sequence),
             "accept-encoding": "identity",
         }
+        if traceparent:
+            headers["traceparent"] = traceparent
         return self._client.build_request("POST", delivery.url, content=delivery.body, headers=headers)
 
     def _retry_after(self, response: httpx.Response) -> float | None:

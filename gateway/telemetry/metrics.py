@@ -1,189 +1,221 @@
-"""Every instrument, and the observer that feeds them. Who may scrape them is not decided here."""
+"""The observer that feeds the instruments, and their text for Prometheus. Who may scrape it is not decided here."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import product
+from typing import Any
 
-from opentelemetry.context import Context
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
+import msgspec
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from gateway.contract.attempt import Attempt, AttemptStatus
+from gateway.contract.fact import Effect, LedgerEntry
 from gateway.contract.money import NANOS
 from gateway.contract.observer import Observer
 from gateway.contract.prediction import Prediction, Status
 from gateway.contract.route import BreakerState
+from gateway.telemetry import instrument as of
+from gateway.telemetry.instrument import BREAKER_STATES, INSTRUMENTS, Instrument, Kind
+from gateway.telemetry.phase import (
+    attempt_spans,
+    backlog_of,
+    collect_seconds,
+    is_late,
+    overhead_seconds,
+    reserved_nanos,
+    waste_of,
+    winner_of,
+)
+from gateway.telemetry.reader import PrometheusReader, PushingReader, adding
+from gateway.telemetry.tally import Distribution, Tally, attributes_of
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-BREAKER_STATES = {BreakerState.CLOSED: 0, BreakerState.PROBING: 1, BreakerState.OPEN: 2}
-MOST_SERIES = 2_000  # per instrument; beyond it everything lands in one series, as OpenTelemetry does
-_OVERFLOW = ("otel.metric.overflow",)
-_NO_CONTEXT = Context()  # nothing of ours is recorded inside a span: spares a look-up per measurement
-# From an instant upstream to a video that takes an hour.
-_JOB_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
-# As OpenTelemetry's semantic conventions advise for HTTP, and up to a held `Prefer: wait`.
-_HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60)
-_METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"})
+SCOPE = "turnout"
+_OPERATION = "predict"
+_DOLLARS = (of.SPEND, of.SPEND_MAYBE, of.SPEND_WASTED)
 
 
-class Tally:
-    """
-    Sums by attribute values, read by an observable instrument.
+class Sources(msgspec.Struct, kw_only=True, frozen=True):
+    """Whom the gauges ask when they are read. None of them may wait, and all may be called from another thread."""
 
-    A plain dict costs the hot path a thirtieth of an SDK counter; the SDK sees the sums when it is asked.
-    """
-
-    def __init__(self, *attributes: str, scale: float = 1) -> None:
-        self._attributes = attributes
-        self._scale = scale
-        self._sums: dict[tuple[str, ...], int] = {}
-
-    def add(self, *values: str, amount: int = 1) -> None:
-        known = self._sums.get(values)
-        if known is None:
-            if len(self._sums) >= MOST_SERIES:
-                values = _OVERFLOW
-            known = self._sums.get(values, 0)
-        self._sums[values] = known + amount
-
-    def observe(self, options: CallbackOptions) -> Iterable[Observation]:
-        """What the SDK calls when it collects."""
-        for values, total in list(self._sums.items()):
-            names = self._attributes if values is not _OVERFLOW else _OVERFLOW
-            attributes = dict(zip(names, values, strict=True)) if values is not _OVERFLOW else {_OVERFLOW[0]: True}
-            yield Observation(total * self._scale if self._scale != 1 else total, attributes)
+    now: Callable[[], datetime]
+    held: Callable[[], Sequence[Prediction]]  # what the engine drives
+    delivering: Callable[[], tuple[int, datetime | None]] = lambda: (0, None)  # webhooks in hand, the oldest's event
+    receivers: Callable[[], Mapping[str, int]] = dict  # by state
+    headroom: Callable[[], Mapping[str, float]] = dict  # by provider
+    policy_version: Callable[[], str] = str
+    local_backend: Callable[[], Mapping[str, Any]] = dict  # what it says of its health
 
 
 class Metrics(Observer):
     """
-    The instruments, each named `turnout.*` but for HTTP's, which OpenTelemetry names.
+    Counts what is announced. Attributes are names from the configuration and fixed words, never ids and nothing a
+    caller made up.
 
-    Attributes are names from the configuration and fixed words, never ids and nothing a caller made up. The registry is
-    its own: several may live in one process. Build it once per process, and hand `observe` to who is composed later.
+    The registry is its own: several may live in one process. `exporters` are sent the same numbers once a minute.
     """
 
-    def __init__(self, *, version: str = "", offers: Iterable[str] = ()) -> None:
+    def __init__(
+        self, *, version: str = "", offers: Iterable[str] = (), exporters: Iterable[MetricExporter] = ()
+    ) -> None:
+        self._tallies = {
+            one.name: Tally(one, divisor=NANOS if one in _DOLLARS else 1)
+            for one in INSTRUMENTS
+            if one.kind is Kind.COUNTER
+        }
+        self._distributions = {one.name: Distribution(one) for one in INSTRUMENTS if one.kind is Kind.HISTOGRAM}
         self._registry = CollectorRegistry()
+        add = adding(self._distributions.values(), scope=SCOPE)
         self._provider = MeterProvider(
-            metric_readers=[PrometheusMetricReader(scope_info_enabled=False, registry=self._registry)],
+            metric_readers=[PrometheusReader(self._registry, add), *(PushingReader(one, add) for one in exporters)],
             resource=Resource.get_empty().merge(Resource({"service.name": "turnout", "service.version": version})),
             exemplar_filter=AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
         )
-        self._open: Callable[[], int] | None = None
         self._breakers: dict[str, str] = dict.fromkeys(offers, BreakerState.CLOSED.value)
         self._local_up: bool | None = None
-        self._sets: dict[tuple[str, ...], Mapping[str, str | int]] = {}
-        self._make_tallies()
+        self._sources: Sources | None = None
+        self._keep_at_hand()
+        self._seed()
         self._make_instruments()
 
-    def _make_tallies(self) -> None:
-        self._created = Tally("model")
-        self._ended = Tally("model", "status")
-        self._rescued = Tally("model", "provider", "fallback")
-        self._attempts = Tally("provider", "offer", "outcome")
-        self._failovers = Tally("model", "provider", "reason")
-        self._cost = Tally("provider", "basis", scale=1 / NANOS)
-        self._cost_unknown = Tally("provider")
-        self._callbacks = Tally("provider", "outcome")
-        self._polls = Tally("provider", "outcome")
-        self._deliveries = Tally("event", "outcome")
-        self._artifacts = Tally("direction")
-        self._artifact_bytes = Tally("direction")
+    def _keep_at_hand(self) -> None:
+        """What the hot path counts with."""
+        tally, distribution = self._tallies, self._distributions
+        self._created, self._ended = tally[of.PREDICTIONS_CREATED.name], tally[of.PREDICTIONS_ENDED.name]
+        self._rescued, self._late = tally[of.PREDICTIONS_RESCUED.name], tally[of.DEADLINE_MISSES.name]
+        self._attempts, self._settlements = tally[of.ATTEMPTS.name], tally[of.SETTLEMENTS.name]
+        self._spend, self._maybe = tally[of.SPEND.name], tally[of.SPEND_MAYBE.name]
+        self._callbacks, self._polls = tally[of.CALLBACKS.name], tally[of.POLLS.name]
+        self._deliveries = tally[of.DELIVERIES.name]
+        self._prediction_seconds = distribution[of.PREDICTION_DURATION.name]
+        self._phase_seconds = distribution[of.PHASE_DURATION.name]
+        self._operation_seconds = distribution[of.OPERATION_DURATION.name]
+        self._delivery_seconds = distribution[of.DELIVERY_DURATION.name]
+        self._http_seconds = distribution[of.REQUEST_DURATION.name]
+
+    def _seed(self) -> None:
+        """What alerts watch begins at 0, so that its first event is an increase."""
+        for one in INSTRUMENTS:
+            closed = [attribute.values for attribute in one.attributes if attribute.values is not None]
+            if one.kind is Kind.COUNTER and one.name in self._tallies and len(closed) == len(one.attributes):
+                for values in product(*closed):
+                    self._tallies[one.name].seed(*values)
+        for offer in self._breakers:
+            _, provider, model = _offer_parts(offer)
+            self._created.seed(model)
+            self._late.seed(model)
+            for status in of.STATUS.values or ():
+                blames = of.BLAME.values if status == Status.FAILED else ("",)
+                for blame in blames or ():
+                    self._ended.seed(model, status, blame)
+            for basis in of.BASIS.values or ():
+                self._spend.seed(provider, model, basis)
+            for settlement in of.SETTLEMENT.values or ():
+                self._settlements.seed(provider, model, settlement)
 
     def _make_instruments(self) -> None:
-        meter = self._provider.get_meter("turnout")
-        for name, tally, unit, about in (
-            ("turnout.predictions.created", self._created, "", "Predictions accepted."),
-            ("turnout.predictions.ended", self._ended, "", "Predictions that reached a final status."),
-            ("turnout.predictions.rescued", self._rescued, "", "Predictions that succeeded after a failed attempt."),
-            ("turnout.attempts", self._attempts, "", "Attempts that ended, by outcome or code of the failure."),
-            ("turnout.failovers", self._failovers, "", "Times a prediction moved on, by the provider it left."),
-            ("turnout.cost.dollars", self._cost, "", "Dollars spent at providers, by where the figure comes from."),
-            ("turnout.cost.unknown", self._cost_unknown, "", "Attempts that may have cost something nobody told us."),
-            ("turnout.callbacks", self._callbacks, "", "Callbacks of providers, by what they did."),
-            ("turnout.polls", self._polls, "", "Polls of providers, by what they told."),
-            ("turnout.deliveries", self._deliveries, "", "Tries to deliver a webhook to a caller."),
-            ("turnout.artifacts", self._artifacts, "", "Files taken into our keeping."),
-            ("turnout.artifacts.size", self._artifact_bytes, "By", "Bytes taken into our keeping."),
-        ):
-            meter.create_observable_counter(name, [tally.observe], unit=unit, description=about)
-        gauge = meter.create_observable_gauge
-        gauge("turnout.predictions.open", [self._observe_open], description="Predictions that have not ended.")
-        gauge("turnout.breaker.state", [self._observe_breakers], description="Breaker: 0 closed, 1 probing, 2 open.")
-        gauge("turnout.local_backend.up", [self._observe_local], description="1 while the local backend serves.")
-        self._prediction_seconds = meter.create_histogram(
-            "turnout.prediction.duration",
-            unit="s",
-            description="From acceptance to the final status.",
-            explicit_bucket_boundaries_advisory=_JOB_SECONDS,
-        )
-        self._queue_seconds = meter.create_histogram(
-            "turnout.attempt.queue.duration",
-            unit="s",
-            description="From our submit until the provider began to run it.",
-            explicit_bucket_boundaries_advisory=_JOB_SECONDS,
-        )
-        self._run_seconds = meter.create_histogram(
-            "turnout.attempt.run.duration",
-            unit="s",
-            description="From the provider's begin to its end.",
-            explicit_bucket_boundaries_advisory=_JOB_SECONDS,
-        )
-        self._delivery_seconds = meter.create_histogram(
-            "turnout.delivery.duration",
-            unit="s",
-            description="One try to deliver a webhook.",
-            explicit_bucket_boundaries_advisory=_HTTP_SECONDS,
-        )
-        self._http_seconds = meter.create_histogram(
-            "http.server.request.duration",
-            unit="s",
-            description="Requests served.",
-            explicit_bucket_boundaries_advisory=_HTTP_SECONDS,
-        )
+        meter = self._provider.get_meter(SCOPE)
+        asked: dict[str, Callable[[], Iterable[tuple[float, tuple[str, ...]]]]] = {
+            of.BACKLOG.name: self._backlog,
+            of.BACKLOG_AGE.name: self._backlog_age,
+            of.BREAKER_STATE.name: self._breaker_states,
+            of.HEADROOM.name: self._headroom,
+            of.SPEND_RESERVED.name: self._reserved,
+            of.RECEIVERS.name: self._receivers,
+            of.POLICY.name: self._policy,
+            of.LOCAL_UP.name: self._local,
+            of.LOCAL_QUEUE.name: lambda: self._local_said("queue"),
+            of.LOCAL_RUNNING.name: lambda: self._local_said("running"),
+            of.LOCAL_BATCHES.name: lambda: self._local_said("batches"),
+            of.LOCAL_BATCHED.name: lambda: self._local_said("batched"),
+            of.LOCAL_MEMORY.name: lambda: self._local_said("memory_bytes"),
+        }
+        for one in INSTRUMENTS:
+            if one.name in asked:
+                observe = _observing(one, asked[one.name])
+            elif one.kind is Kind.COUNTER:
+                observe = self._tallies[one.name].observe
+            else:
+                continue
+            make = meter.create_observable_counter if one.kind is Kind.COUNTER else meter.create_observable_gauge
+            make(one.name, [observe], unit=one.unit, description=one.about)
 
     # -- what is announced ---------------------------------------------------------------------------------------
 
     def prediction_created(self, prediction: Prediction) -> None:
         self._created.add(prediction.request.model)
 
+    def prediction_accepted(self, prediction: Prediction, seconds: float) -> None:
+        self._phase_seconds.record(seconds, "accept", prediction.request.model, "")
+
     def prediction_ended(self, prediction: Prediction) -> None:
         model, status = prediction.request.model, prediction.status.value
-        self._ended.add(model, status)
+        self._ended.add(model, status, prediction.failure.blame.value if prediction.failure is not None else "")
+        if is_late(prediction):
+            self._late.add(model)
         if prediction.completed_at is not None:
-            seconds = _seconds(prediction.created_at, prediction.completed_at)
-            self._prediction_seconds.record(seconds, self._set("model", model, "status", status), _NO_CONTEXT)
-        if prediction.status is Status.SUCCEEDED:
-            winner = next((a for a in prediction.attempts if a.number == prediction.winner), None)
-            if winner is not None and _came_after_failure(winner, prediction.attempts):
+            seconds = (prediction.completed_at - prediction.created_at).total_seconds()
+            self._prediction_seconds.record(seconds, model, status)
+            self._phase_seconds.record(overhead_seconds(prediction) or 0.0, "overhead", model, "")
+        winner = winner_of(prediction)
+        if winner is not None:
+            collect = collect_seconds(prediction)
+            if collect is not None:
+                self._phase_seconds.record(collect, "collect", model, winner.provider)
+            if prediction.is_rescued:
                 self._rescued.add(model, winner.provider, "true" if winner.is_fallback else "false")
 
+    def committed(self, before: Prediction | None, after: Prediction, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            if isinstance(effect, LedgerEntry):
+                self._settle(effect, after.request.model)
+
+    def _settle(self, entry: LedgerEntry, model: str) -> None:
+        settlement: str = entry.state
+        if entry.state == "reserved":
+            return
+        if entry.state == "settled":
+            settlement = "unknown" if entry.nanos is None else "priced"
+        self._settlements.add(entry.provider, model, settlement)
+        if settlement == "priced" and entry.nanos is not None:
+            self._spend.add(entry.provider, model, entry.basis, amount=entry.nanos)
+        elif settlement == "maybe" and entry.nanos is not None:
+            self._maybe.add(entry.provider, model, amount=entry.nanos)
+
     def attempt_ended(self, prediction: Prediction, attempt: Attempt) -> None:
-        provider, offer = attempt.provider, attempt.offer
-        outcome = attempt.failure.code if attempt.failure is not None else attempt.status.value
-        self._attempts.add(provider, offer, outcome)
-        if attempt.cost.nanos is not None:
-            self._cost.add(provider, attempt.cost.basis.value, amount=attempt.cost.nanos)
-        elif attempt.status is not AttemptStatus.REJECTED:
-            self._cost_unknown.add(provider)
-        if attempt.running_at is not None and attempt.ended_at is not None:
-            attributes = self._set("provider", provider, "offer", offer)
-            self._queue_seconds.record(_seconds(attempt.begun_at, attempt.running_at), attributes, _NO_CONTEXT)
-            self._run_seconds.record(_seconds(attempt.running_at, attempt.ended_at), attributes, _NO_CONTEXT)
+        provider, model = attempt.provider, prediction.request.model
+        error = attempt.failure.code if attempt.failure is not None else ""
+        self._attempts.add(provider, model, attempt.status.value, error)
+        waste = waste_of(prediction, attempt)
+        if waste is not None and attempt.cost.nanos:
+            self._tallies[of.SPEND_WASTED.name].add(provider, model, waste, amount=attempt.cost.nanos)
+        if attempt.ended_at is not None and attempt.status is not AttemptStatus.REJECTED:
+            seconds = (attempt.ended_at - attempt.begun_at).total_seconds()
+            self._operation_seconds.record(seconds, _OPERATION, provider, model, error)
+        spans = attempt_spans(attempt)
+        if spans is not None:
+            self._phase_seconds.record(spans.queue, "queue", model, provider)
+            self._phase_seconds.record(spans.run, "run", model, provider)
+            if spans.cold_start:
+                self._phase_seconds.record(spans.cold_start, "cold_start", model, provider)
 
     def failed_over(self, prediction: Prediction, failed: Attempt) -> None:
-        reason = failed.failure.code if failed.failure is not None else failed.status.value
-        self._failovers.add(prediction.request.model, failed.provider, reason)
+        reason = failed.failure.code if failed.failure is not None else ""
+        self._tallies[of.FAILOVERS.name].add(prediction.request.model, failed.provider, reason)
 
     def breaker_changed(self, offer: str, before: str, after: str, why: str) -> None:
         self._breakers[offer] = after
+        if after == BreakerState.OPEN:
+            self._tallies[of.BREAKER_OPENINGS.name].add(*_offer_parts(offer))
 
     def callback_received(self, provider: str, outcome: str) -> None:
         self._callbacks.add(provider, outcome)
@@ -193,66 +225,97 @@ class Metrics(Observer):
 
     def delivery_tried(self, event: str, outcome: str, seconds: float) -> None:
         self._deliveries.add(event, outcome)
-        self._delivery_seconds.record(max(0.0, seconds), self._set("outcome", outcome), _NO_CONTEXT)
+        self._delivery_seconds.record(seconds, outcome)
+
+    def delivery_ended(self, event: str, outcome: str, seconds: float) -> None:
+        self._phase_seconds.record(seconds, "delivery", "", "")
 
     def request_served(self, route: str, method: str, status: int, seconds: float) -> None:
-        method = method if method in _METHODS else "_OTHER"
-        key = (route, method, str(status))
-        attributes = self._sets.get(key)
-        if attributes is None:
-            attributes = {"http.route": route, "http.request.method": method, "http.response.status_code": status}
-            self._remember(key, attributes)
-        self._http_seconds.record(max(0.0, seconds), attributes, _NO_CONTEXT)
+        self._http_seconds.record(seconds, route, method, str(status))
 
     def artifact_kept(self, direction: str, size_bytes: int) -> None:
-        self._artifacts.add(direction)
-        self._artifact_bytes.add(direction, amount=size_bytes)
+        self._tallies[of.ARTIFACTS.name].add(direction)
+        self._tallies[of.ARTIFACT_BYTES.name].add(direction, amount=size_bytes)
 
     def local_backend_changed(self, state: str) -> None:
         self._local_up = state in ("up", "ready", "running")
+        if state == "starting":
+            self._tallies[of.LOCAL_STARTS.name].add()
+
+    def policies_read(self, version: str, *, refused: bool) -> None:
+        self._tallies[of.POLICY_RELOADS.name].add("refused" if refused else "swapped")
 
     # -- what is asked -------------------------------------------------------------------------------------------
 
-    def observe(self, *, open_count: Callable[[], int]) -> None:
-        """Where the gauge of open predictions comes from: the engine, which also knows those it found again."""
-        self._open = open_count
+    def observe(self, sources: Sources) -> None:
+        """Where the gauges come from. Before this they say nothing."""
+        self._sources = sources
 
     def render(self) -> bytes:
         """Prometheus text, to be sent as CONTENT_TYPE. Takes milliseconds: with many series, off the event loop."""
         return generate_latest(self._registry)
 
     async def aclose(self) -> None:
+        """Sends what is left, where it is sent."""
         await asyncio.to_thread(self._provider.shutdown)
 
-    def _observe_open(self, options: CallbackOptions) -> Iterable[Observation]:
-        if self._open is not None:
-            yield Observation(self._open())
+    def _backlog(self) -> Iterable[tuple[float, tuple[str, ...]]]:
+        if self._sources is not None:
+            found = backlog_of(self._sources.held(), self._sources.now())
+            yield from ((count, (state,)) for state, (count, _) in found.items())
+            yield self._sources.delivering()[0], ("delivering",)
 
-    def _observe_breakers(self, options: CallbackOptions) -> Iterable[Observation]:
+    def _backlog_age(self) -> Iterable[tuple[float, tuple[str, ...]]]:
+        if self._sources is not None:
+            now = self._sources.now()
+            found = backlog_of(self._sources.held(), now)
+            yield from ((max(0.0, age), (state,)) for state, (_, age) in found.items())
+            oldest = self._sources.delivering()[1]
+            yield max(0.0, (now - oldest).total_seconds()) if oldest is not None else 0.0, ("delivering",)
+
+    def _breaker_states(self) -> Iterable[tuple[float, tuple[str, ...]]]:
         for offer, state in list(self._breakers.items()):
-            yield Observation(BREAKER_STATES.get(BreakerState(state), 0), {"offer": offer})
+            yield BREAKER_STATES[BreakerState(state)], _offer_parts(offer)
 
-    def _observe_local(self, options: CallbackOptions) -> Iterable[Observation]:
+    def _headroom(self) -> Iterable[tuple[float, tuple[str, ...]]]:
+        if self._sources is not None:
+            yield from ((share, (provider,)) for provider, share in self._sources.headroom().items())
+
+    def _reserved(self) -> Iterable[tuple[float, tuple[str, ...]]]:
+        if self._sources is not None:
+            held = self._sources.held()
+            yield from ((nanos / NANOS, (provider,)) for provider, nanos in reserved_nanos(held).items())
+
+    def _receivers(self) -> Iterable[tuple[float, tuple[str, ...]]]:
+        if self._sources is not None:
+            yield from ((count, (state,)) for state, count in self._sources.receivers().items())
+
+    def _policy(self) -> Iterable[tuple[float, tuple[str, ...]]]:
+        if self._sources is not None:
+            yield 1, (self._sources.policy_version(),)
+
+    def _local(self) -> Iterable[tuple[float, tuple[str, ...]]]:
         if self._local_up is not None:
-            yield Observation(int(self._local_up))
+            said = self._sources.local_backend() if self._sources is not None else {}
+            yield int(self._local_up), (str(said.get("device") or ""),)
 
-    def _set(self, *pairs: str) -> Mapping[str, str | int]:
-        """The attributes `name, value, name, value …`, always as the same object."""
-        known = self._sets.get(pairs)
-        if known is None:
-            known = dict(zip(pairs[::2], pairs[1::2], strict=True))
-            self._remember(pairs, known)
-        return known
-
-    def _remember(self, key: tuple[str, ...], attributes: Mapping[str, str | int]) -> None:
-        if len(self._sets) < MOST_SERIES:
-            self._sets[key] = attributes
+    def _local_said(self, key: str) -> Iterable[tuple[float, tuple[str, ...]]]:
+        said = self._sources.local_backend().get(key) if self._sources is not None and self._local_up else None
+        if isinstance(said, (int, float)):
+            yield said, ()
 
 
-def _seconds(begin: datetime, end: datetime) -> float:
-    # Begin may be the provider's clock and end ours.
-    return max(0.0, (end - begin).total_seconds())
+def _observing(
+    instrument: Instrument, ask: Callable[[], Iterable[tuple[float, tuple[str, ...]]]]
+) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def observe(options: CallbackOptions) -> Iterable[Observation]:
+        for value, values in ask():
+            yield Observation(value, attributes_of(values, instrument.attributes))
+
+    return observe
 
 
-def _came_after_failure(winner: Attempt, attempts: Iterable[Attempt]) -> bool:
-    return any(attempt.number < winner.number and attempt.failure is not None for attempt in attempts)
+def _offer_parts(offer: str) -> tuple[str, str, str]:
+    """(offer, provider, model) of an id `<model>@<provider>#<number>`."""
+    model, _, provider = offer.rpartition("@")
+    return offer, provider.partition("#")[0], model

@@ -87,7 +87,7 @@ class Script:
     def gate(self, id: str) -> asyncio.Event:
         return self._gates.setdefault(id, asyncio.Event())
 
-    async def send(self, delivery: Delivery) -> Outcome:
+    async def send(self, delivery: Delivery, *, traceparent: str = "") -> Outcome:
         self.begun.append(delivery)
         self.began.set()
         self.on_way += 1
@@ -276,6 +276,22 @@ async def test_dead_receiver_is_shut_out_then_probed_then_served(world: World) -
         outbox.wake()
         await world.store.until(lambda: all(world.store.rows[id].ended == "delivered" for id in ids))
     assert {row.id for row in script.begun} >= set(ids)
+
+
+async def test_a_retry_asked_for_by_hand_reaches_a_receiver_that_was_shut_out(world: World) -> None:
+    alive = False
+    script = Script(lambda delivery: OK if alive else DEAD)
+    ids = [world.store.put(n, "https://dead.example/") for n in range(8)]
+    async with world.running(script) as outbox:
+        await world.store.until(lambda: all(world.store.rows[id].tries == 1 for id in ids))
+        alive = True
+        world.clock.seconds = 10  # it would be shut for longer
+        outbox.retry("other.example")
+        await world.store.until(lambda: all(world.store.rows[id].tries == 2 for id in ids))
+        assert [row.ended for row in world.store.rows.values()] == [None] * 8
+        world.clock.seconds = 20
+        outbox.retry("dead.example")
+        await world.store.until(lambda: all(world.store.rows[id].ended == "delivered" for id in ids))
 
 
 async def test_last_chance_of_a_delivery_is_tried_even_while_its_receiver_is_shut_out(world: World) -> None:

@@ -1,7 +1,8 @@
-"""Predictions with a past, for the observers."""
+"""Predictions with a past, for the observers, and the wire that logs leave by."""
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,8 @@ from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.errors import AtCapacity, ModelFailed, ProviderFailure
 from gateway.contract.money import Cost, CostBasis
 from gateway.contract.prediction import Prediction, Request, Status
+from gateway.telemetry.logs import setup
+from gateway.telemetry.redaction import Redaction
 
 BEGAN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -49,12 +52,14 @@ def lost(number: int = 1, provider: str = "cheap", why: ProviderFailure | None =
     return attempt(number, provider, **({"status": status, "failure": failure, "ended_at": at(number + 1)} | changes))
 
 
-def prediction(*attempts: Attempt, status: Status = Status.SUCCEEDED, **changes: Any) -> Prediction:
+def prediction(*attempts: Attempt, status: Status = Status.SUCCEEDED, trace: str = "", **changes: Any) -> Prediction:
     winner = next((a.number for a in attempts if a.status is AttemptStatus.SUCCEEDED), None)
     kept: dict[str, Any] = {
         "id": "0123456789abcdefghjkmnpqrs",
         "owner": "app",
-        "request": Request(model="acme/up", version="a" * 64, is_pinned=False, input={"prompt": "a private wish"}),
+        "request": Request(
+            model="acme/up", version="a" * 64, is_pinned=False, input={"prompt": "a private wish"}, trace=trace
+        ),
         "created_at": at(0),
         "deadline_at": at(100),
         "stream_token": "s" * 43,
@@ -65,3 +70,19 @@ def prediction(*attempts: Attempt, status: Status = Status.SUCCEEDED, **changes:
         "output": "a private answer",
     }
     return Prediction(**(kept | changes))
+
+
+class Wire:
+    """What leaves the process."""
+
+    def __init__(self, format: str, redaction: Redaction, level: str = "debug") -> None:
+        self.stream = io.StringIO()
+        setup(level=level, format=format, redaction=redaction, stream=self.stream)
+
+    @property
+    def text(self) -> str:
+        return self.stream.getvalue()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()

@@ -1,54 +1,21 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import logging
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
 
-from gateway.contract.errors import AtCapacity, ModelFailed
-from gateway.contract.prediction import Status
-from gateway.telemetry.logs import LogObserver, setup
 from gateway.telemetry.redaction import Redaction
-from tests.unit.telemetry.made import lost, prediction, won
+from tests.unit.telemetry.made import Wire
 
 CANARY = 'canary/7"f3\\9+x é=='  # everything that an encoding changes
 PLAIN = "canary-plain-4711"
 
 
-class Wire:
-    """What leaves the process."""
-
-    def __init__(self, format: str, redaction: Redaction, level: str = "debug") -> None:
-        self.stream = io.StringIO()
-        setup(level=level, format=format, redaction=redaction, stream=self.stream)
-
-    @property
-    def text(self) -> str:
-        return self.stream.getvalue()
-
-    @property
-    def lines(self) -> list[str]:
-        return self.text.splitlines()
-
-
 def _raise(text: str) -> None:
     raise ValueError(text)
-
-
-@pytest.fixture(autouse=True)
-def _leave_logging_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name in ("gateway", "providers", "policies", "local_backend", "turnout"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
-    logging.getLogger("uvicorn.access").disabled = False
 
 
 @pytest.mark.parametrize("format", ["text", "json"])
@@ -151,56 +118,3 @@ def test_setting_up_twice_says_everything_once() -> None:
     logging.getLogger("gateway").info("once")
     assert first.text == ""
     assert len(second.lines) == 1
-
-
-def test_one_line_for_a_failover_and_one_for_the_end() -> None:
-    wire = Wire("json", Redaction())
-    failed, saved = lost(1, "cheap"), won(2, "local", is_fallback=True)
-    done = prediction(failed, saved)
-    observer = LogObserver()
-    observer.prediction_created(done)
-    observer.attempt_begun(done, failed)
-    observer.attempt_ended(done, failed)
-    observer.failed_over(done, failed)
-    observer.attempt_ended(done, saved)
-    observer.prediction_ended(done)
-    moved, ended = (json.loads(line) for line in wire.lines)
-    assert moved["level"] == "warning"
-    assert (moved["offer"], moved["reason"]) == ("acme/up@cheap", "model_failed")
-    assert ended["level"] == "info"
-    assert ended["message"] == (
-        f"prediction {done.id} of acme/up succeeded by local in 4.000 s after 2 attempts, ≥ $0.0023"
-    )
-    assert (ended["provider"], ended["fallback"], ended["seconds"]) == ("local", True, 4.0)
-    assert "private" not in wire.text, "inputs and outputs are nobody's business"
-
-
-def test_a_failed_prediction_is_a_warning_with_its_reason() -> None:
-    wire = Wire("json", Redaction())
-    failure = ModelFailed("CUDA out of memory").failure
-    LogObserver().prediction_ended(
-        prediction(lost(1), status=Status.FAILED, error="CUDA out of memory", failure=failure)
-    )
-    line = json.loads(wire.text)
-    assert (line["level"], line["reason"]) == ("warning", "model_failed")
-    assert line["message"].endswith("after 1 attempt, cost unknown: CUDA out of memory")
-
-
-def test_what_was_only_rejected_cost_nothing() -> None:
-    wire = Wire("json", Redaction())
-    LogObserver().prediction_ended(prediction(lost(1, why=AtCapacity()), status=Status.FAILED))
-    assert json.loads(wire.text)["cost"] == "$0.00"
-
-
-def test_what_ops_must_hear_of_is_said_and_routine_is_not() -> None:
-    wire = Wire("text", Redaction())
-    observer = LogObserver()
-    observer.callback_received("replicate", "applied")
-    observer.callback_received("", "unknown")
-    observer.delivery_tried("completed", "delivered", 0.1)
-    assert wire.text == ""
-    observer.callback_received("replicate", "forged")
-    observer.delivery_tried("completed", "exhausted", 0.1)
-    observer.breaker_changed("acme/up@cheap", "closed", "open", "5 of 10 failed")
-    observer.local_backend_changed("crashed")
-    assert len(wire.lines) == 4
