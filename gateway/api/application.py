@@ -8,14 +8,25 @@ from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
 from litestar.handlers import ASGIRouteHandler
 
-from gateway.api import account, artifacts, callbacks, files, models, predictions, probes, stream
+from gateway.api import (
+    account,
+    artifacts,
+    callbacks,
+    dashboard,
+    files,
+    models,
+    operations,
+    predictions,
+    probes,
+    stream,
+)
 from gateway.api.context import Context
 from gateway.api.exchange import Reply
 from gateway.api.problems import problem, problem_of
 from gateway.api.refusal import NOT_FOUND
 from gateway.api.route import mounts
 
-RESOURCES = (predictions, stream, models, files, artifacts, callbacks, account, probes)
+RESOURCES = (predictions, stream, models, files, artifacts, callbacks, account, probes, operations, dashboard)
 
 
 def routes(context: Context) -> list[ASGIRouteHandler]:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from gateway.api.context import Opened
 from gateway.api.exchange import Exchange, Headers, Reply
-from gateway.api.header import byte_range
+from gateway.api.header import byte_range, names_etag
 from gateway.api.problems import problem
 from gateway.api.refusal import missing
 from gateway.api.route import Route
@@ -36,7 +36,7 @@ async def content_reply(
     """200, 206, 304 or 416 with the headers that fit."""
     etag = '"' + opened.etag.strip('"') + '"'
     headers = _headers(name, content_type, etag, is_cacheable=is_cacheable)
-    if _names(exchange.header(b"if-none-match"), etag):
+    if names_etag(exchange.header(b"if-none-match"), etag):
         return Reply(304, content_type=content_type.encode("latin-1", "replace"), headers=headers)
     size = opened.size_bytes
     first, last, status = 0, size - 1, 200
@@ -86,12 +86,6 @@ def _headers(name: str, content_type: str, etag: str, *, is_cacheable: bool) -> 
         (b"etag", etag.encode("latin-1", "replace")),
         (b"cache-control", b"public,max-age=3600" if is_cacheable else b"private,no-store"),
     )
-
-
-def _names(header: str | None, etag: str) -> bool:
-    if not header:
-        return False
-    return any(one.strip().removeprefix("W/") in (etag, "*") for one in header.split(","))
 
 
 ROUTES = (Route("/artifacts/{token}/{name}", {"GET": get}),)

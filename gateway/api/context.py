@@ -17,7 +17,8 @@ from gateway.contract.key import KeyRecord, KeyRing
 from gateway.contract.model import Model
 from gateway.contract.observer import Observer
 from gateway.contract.prediction import Prediction, Request
-from gateway.store.protocol import CreateResult, Store
+from gateway.dashboard.shape import Audit, AuditLine, Detail, Overview, Rows
+from gateway.store.protocol import CreateResult, Search, Store
 
 
 class Changes(Protocol):
@@ -117,6 +118,67 @@ class Files(Protocol):
     def verify_download(self, file_id: str, owner: str, expiry: int, signature: str) -> bool: ...
 
 
+class Acts(Protocol):
+    """
+    What ops do by hand; `who` is the name of the key. Each leaves a line in the audit, and comes back as it.
+
+    All raise InputInvalid, NotFound, and a refusal of status 409 where as things stand there is nothing to be done.
+    """
+
+    async def force(self, offer: str, action: str, *, reason: str, who: str) -> AuditLine: ...
+
+    async def cancel(self, id: str, *, reason: str, who: str) -> AuditLine: ...
+
+    async def redeliver(self, id: str, *, reason: str, who: str) -> AuditLine: ...
+
+
+class Operations(Protocol):
+    """What ops look at and do: `gateway.dashboard`."""
+
+    @property
+    def acts(self) -> Acts: ...
+
+    async def overview(self) -> Overview: ...
+
+    async def search(self, search: Search, *, position: str | None, limit: int) -> Rows:
+        """Raises NotFound for a position that we did not give."""
+        ...
+
+    async def detail(self, id: str) -> Detail | None: ...
+
+    async def audit(self, *, before: int | None, limit: int) -> Audit: ...
+
+    def listen(self) -> AsyncIterator[bytes]:
+        """Server-sent events. Raises Throttled if too many listen already."""
+        ...
+
+
+class ShellFile(Protocol):
+    @property
+    def content(self) -> bytes: ...
+
+    @property
+    def content_type(self) -> str: ...
+
+    @property
+    def etag(self) -> str:
+        """Without quotes."""
+        ...
+
+
+class Shell(Protocol):
+    """The page's own files."""
+
+    @property
+    def policy(self) -> str:
+        """The Content-Security-Policy to serve them with."""
+        ...
+
+    def file(self, name: str) -> ShellFile | None:
+        """ "" is the page itself; None for a name that is none of theirs."""
+        ...
+
+
 async def _always_ready() -> Sequence[str]:
     return ()
 
@@ -146,6 +208,8 @@ class Context:
     max_file_bytes: int = 100_000_000
     file_seconds: float = 86_400
     repeats: Repeats = field(default_factory=Repeats)
+    operations: Operations | None = None  # None: the dashboard is turned off
+    shell: Shell | None = None
     ring: KeyRing = field(init=False)
     store_check: StoreCheck = field(init=False)
     base: str = field(init=False)  # of every URL we hand out, without a slash at its end

@@ -16,6 +16,7 @@ from gateway.contract.body import REDACTED
 from gateway.contract.errors import AddressForbidden, InputInvalid, InvalidField
 from gateway.contract.model import Model, Version
 from gateway.contract.prediction import Request, WebhookEvent
+from gateway.contract.trace import read_traceparent
 
 MOST_DEPTH = 100
 MOST_URL_CHARACTERS = 2_048
@@ -105,6 +106,7 @@ def read_request(exchange: Exchange, raw: bytes, *, fingerprint: str) -> Request
         wants_deadline=exchange.header(b"cancel-after") is not None,
         file_output=fitting.has_files,
         fingerprint=fingerprint,
+        trace=read_traceparent(exchange.header(b"traceparent")),
     )
 
 

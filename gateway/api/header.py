@@ -1,4 +1,4 @@
-"""Request headers that ask for something: Prefer, Cancel-After, Idempotency-Key, Range, and ours. Only reads them."""
+"""Request headers that ask for something: Prefer, Cancel-After, ETags, Range and the like, and ours. Only reads."""
 
 from __future__ import annotations
 
@@ -123,3 +123,10 @@ def byte_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
     if begin >= size_bytes:
         raise ValueError("a range beyond the end")
     return begin, end
+
+
+def names_etag(header: str | None, etag: str) -> bool:
+    """Whether an If-None-Match names `etag`, which comes with its quotes."""
+    if not header:
+        return False
+    return any(one.strip().removeprefix("W/") in (etag, "*") for one in header.split(","))

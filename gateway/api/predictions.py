@@ -99,7 +99,9 @@ async def _created_reply(exchange: Exchange, prediction: Prediction, *, is_repea
     if is_repeat:
         headers += ((b"turnout-repeat", b"true"),)
     as_created = seconds is None or not prediction.is_terminal
-    body = prediction_body(prediction, public_url=context.base, as_created=as_created)
+    body = prediction_body(
+        prediction, public_url=context.base, as_created=as_created, has_page=context.shell is not None
+    )
     headers += ((b"location", body.urls.get.encode()), *routing_headers(body))
     return Reply(201, encode(body), headers=headers)
 
@@ -137,13 +139,18 @@ async def list_(exchange: Exchange) -> Reply:
         )
     except ValueError:
         raise NotFound("Invalid cursor") from None
-    results = [prediction_body(one, public_url=exchange.context.base) for one in page.predictions]
+    results = [_shown(exchange, one) for one in page.predictions]
     return Reply(200, encode({**page_links(exchange, page.next, page.previous), "results": results}))
 
 
 def _single(exchange: Exchange, prediction: Prediction) -> Reply:
-    body = prediction_body(prediction, public_url=exchange.context.base)
+    body = _shown(exchange, prediction)
     return Reply(200, encode(body), headers=routing_headers(body))
+
+
+def _shown(exchange: Exchange, prediction: Prediction) -> PredictionBody:
+    context = exchange.context
+    return prediction_body(prediction, public_url=context.base, has_page=context.shell is not None)
 
 
 def routing_headers(body: PredictionBody) -> Headers:

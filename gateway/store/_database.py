@@ -10,8 +10,9 @@ import sqlite3
 from pathlib import Path
 
 from gateway.contract.errors import ConfigurationError, refuse
+from gateway.store._encoding import decode_prediction, providers_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_SECONDS = 5.0
 _APPLICATION_ID = 0x54_52_4E_54  # "TRNT": what `file` and other programs see in the header
 _LOG_BYTES = 64 * 1024 * 1024
@@ -35,11 +36,10 @@ class Database:
             try:
                 self.reader = self.connect_reader()
                 undo.callback(self.reader.close)
-                is_new = _examine(self.reader, path)  # before anything is changed in a file that may not be ours
+                version = _examine(self.reader, path)  # before anything is changed in a file that may not be ours
                 self.writer = self.connect_writer()
                 undo.callback(self.writer.close)
-                if is_new:
-                    _create(self.writer)
+                _bring_up(self.writer, version)
                 attach(self.reader)
             except sqlite3.Error as error:
                 remedy = "restore the file from a copy, or name another one in [store] url"
@@ -108,28 +108,45 @@ def attach(reader: sqlite3.Connection) -> None:
     reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
-def _examine(db: sqlite3.Connection, path: Path) -> bool:
-    """Whether the file is empty, and to become a store."""
+def _examine(db: sqlite3.Connection, path: Path) -> int:
+    """The version of its schema; 0 for a file that is empty, and to become a store."""
     if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-        return True
+        return 0
     if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
         raise _unusable(path, "it is another program's database", "name another file in [store] url")
-    version = db.execute("PRAGMA user_version").fetchone()[0]
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
         raise refuse(
             f"a newer Turnout wrote this store (schema {version}, this one knows {SCHEMA_VERSION})",
             place=str(path),
             remedy="run that Turnout, or name another file in [store] url",
         )
-    return False
+    return version
 
 
-def _create(db: sqlite3.Connection) -> None:
-    schema = importlib.resources.files("gateway.store").joinpath("schema.sql").read_text("utf-8")
-    db.executescript(
-        f"BEGIN IMMEDIATE; {schema}"
-        f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
-    )
+def _bring_up(db: sqlite3.Connection, version: int) -> None:
+    """From `version` to ours, step by step, each in a transaction of its own. A new file goes the same way."""
+    for step in range(version + 1, SCHEMA_VERSION + 1):
+        name = "schema.sql" if step == 1 else f"schema_{step}.sql"
+        sql = importlib.resources.files("gateway.store").joinpath(name).read_text("utf-8")
+        # A script commits what was begun before it, and so begins by itself. One that fails is rolled back as the
+        # connection is closed.
+        db.executescript(f"BEGIN IMMEDIATE; {sql} PRAGMA application_id = {_APPLICATION_ID};")
+        if step == 2:
+            _fill_searched(db)
+        db.execute(f"PRAGMA user_version = {step}")
+        db.execute("COMMIT")
+
+
+def _fill_searched(db: sqlite3.Connection) -> None:
+    """What predictions of the first version are searched by."""
+    rows = db.execute("SELECT p.number, r.body, p.state FROM prediction p JOIN request r ON r.prediction = p.number")
+    for number, request, state in rows:
+        prediction = decode_prediction(request, state)
+        db.execute(
+            "UPDATE prediction SET model = ?, providers = ?, is_rescued = ? WHERE number = ?",
+            (prediction.request.model, providers_of(prediction), prediction.is_rescued, number),
+        )
 
 
 def _unusable(

@@ -13,10 +13,11 @@ import msgspec
 from gateway.contract.host import host_of
 from gateway.contract.prediction import Prediction, WebhookEvent
 from gateway.store._encoding import from_micros
-from gateway.store.protocol import Delivery
+from gateway.store.protocol import AGES_SECONDS, Backlog, Delivery, Redelivery
 
 # Replicate sends output and logs at most this often, each.
 SPACING_MICROS = 500_000
+_MOST_COUNTED = 20_000
 
 _COLUMNS = """
     d.id, p.id, p.owner, d.url, d.event, d.sequence, d.body, d.created_at, d.due_at, d.tries, d.is_final, d.ended,
@@ -162,6 +163,45 @@ def of_prediction(db: sqlite3.Connection, id: str) -> list[Delivery]:
 def next_due_at(db: sqlite3.Connection) -> int | None:
     at: int | None = db.execute("SELECT min(due_at) FROM delivery WHERE ended IS NULL").fetchone()[0]
     return at
+
+
+def backlog(db: sqlite3.Connection, now: int, *, limit: int) -> list[Backlog]:
+    young, middle, old = (now - int(seconds * 1_000_000) for seconds in AGES_SECONDS)
+    rows = db.execute(
+        # With a single min() the bare column comes from the row that has it.
+        "SELECT host, count(*), sum(tries > 0), sum(created_at > ?), sum(created_at > ?), sum(created_at > ?),"
+        " min(created_at) AS oldest_at, last_error FROM"
+        " (SELECT host, tries, created_at, last_error FROM delivery WHERE ended IS NULL ORDER BY due_at LIMIT ?)"
+        " GROUP BY host ORDER BY oldest_at LIMIT ?",
+        (young, middle, old, _MOST_COUNTED, limit),
+    )
+    return [
+        Backlog(
+            host=host,
+            waiting=waiting,
+            failing=failing,
+            ages=(first, second - first, third - second, waiting - third),
+            oldest_at=from_micros(oldest_at),
+            last_error=last_error,
+        )
+        for host, waiting, failing, first, second, third, oldest_at, last_error in rows
+    ]
+
+
+def redeliver(db: sqlite3.Connection, now: int, id: str) -> Redelivery:
+    found = db.execute(
+        "SELECT d.number, d.ended IS NULL AND d.worker IS NOT NULL FROM delivery d JOIN prediction p"
+        " ON p.number = d.prediction WHERE p.id = ? AND d.is_final = 1 ORDER BY d.sequence DESC LIMIT 1",
+        (id,),
+    ).fetchone()
+    if found is None:
+        return Redelivery.NONE
+    number, is_sending = found
+    if is_sending:
+        return Redelivery.SENDING
+    # The fence stays: whoever claimed it before has recorded its try.
+    db.execute("UPDATE delivery SET ended = NULL, tries = 0, due_at = ?, worker = NULL WHERE number = ?", (now, number))
+    return Redelivery.DUE
 
 
 def _delivery(row: tuple[Any, ...]) -> Delivery:

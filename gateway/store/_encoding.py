@@ -60,3 +60,35 @@ def encode_state(prediction: Prediction) -> bytes:
 
 def decode_prediction(request: bytes, state: bytes) -> Prediction:
     return replace(_STATE.decode(state), request=_REQUEST.decode(request))
+
+
+class _Brief(msgspec.Struct, kw_only=True, frozen=True):
+    """A request without what may be long."""
+
+    model: str
+    version: str
+    is_pinned: bool
+    webhook: str | None = None
+    policy: str | None = None
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    wants_deadline: bool = False
+    file_output: bool = False
+    source: str = "api"
+
+
+_BRIEF = Format(_Brief)
+
+
+def decode_brief(model: str, request: bytes | None, state: bytes) -> Prediction:
+    """The same without the input; without `request`, because it is too long to be read for a list, with less still."""
+    if request is None:
+        short = replace(_NO_REQUEST, model=model)
+    else:
+        short = Request(**msgspec.structs.asdict(_BRIEF.decode(request)), input={})
+    return replace(_STATE.decode(state), request=short)
+
+
+def providers_of(prediction: Prediction) -> str:
+    """Every provider that was tried, a blank round each: ` fal replicate `. Names hold no blanks."""
+    names = dict.fromkeys(attempt.provider for attempt in prediction.attempts)
+    return f" {' '.join(names)} " if names else ""

@@ -13,7 +13,7 @@ from gateway.contract.errors import LeaseLost
 from gateway.contract.fact import Effect, Happening, LedgerEntry, Notify, StreamEvent
 from gateway.contract.prediction import Prediction
 from gateway.store import _delivery
-from gateway.store._encoding import decode_prediction, encode_request, encode_state, to_micros
+from gateway.store._encoding import decode_prediction, encode_request, encode_state, providers_of, to_micros
 from gateway.store.protocol import Applied, Created, CreateResult, Reduce, Snapshot
 
 IDEMPOTENCY_LIFETIME = timedelta(hours=24)
@@ -108,8 +108,8 @@ class Predictions:
         is_open = not prediction.is_terminal
         try:
             number = db.execute(
-                "INSERT INTO prediction (id, stream_token, owner, created_at, status, is_open, due_at, worker, state)"
-                " VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
+                "INSERT INTO prediction (id, stream_token, owner, created_at, status, is_open, due_at, worker, state,"
+                " model, providers, is_rescued) VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?)",
                 (
                     prediction.id,
                     prediction.stream_token,
@@ -119,6 +119,9 @@ class Predictions:
                     is_open,
                     worker,
                     state,
+                    prediction.request.model,
+                    providers_of(prediction),
+                    prediction.is_rescued,
                 ),
             ).lastrowid
         except sqlite3.IntegrityError:
@@ -164,17 +167,7 @@ class Predictions:
             row.request_bytes,
             len(state),
         )
-        if (after.is_open, after.due_at) == (row.is_open, row.due_at):
-            # SQLite rewrites the indexes of every column that is named.
-            db.execute(
-                "UPDATE prediction SET status = ?, state = ? WHERE number = ?",
-                (change.prediction.status, state, row.number),
-            )
-        else:
-            db.execute(
-                "UPDATE prediction SET status = ?, state = ?, is_open = ?, due_at = ? WHERE number = ?",
-                (change.prediction.status, state, after.is_open, after.due_at, row.number),
-            )
+        _update(db, row, after, state)
         change.write(row.number, known_attempts=len(before.attempts), snapshot=self._snapshot)
         self.cache.put(after)
         return Applied(prediction=change.prediction, changed=True, effects=reduction.effects)
@@ -254,6 +247,29 @@ class Predictions:
         ):
             raise ValueError(f"the id or the stream token of prediction {prediction.id} is taken by another one")
         return CreateResult(outcome=Created.SAME, prediction=first.prediction)
+
+
+def _update(db: sqlite3.Connection, before: Row, after: Row, state: bytes) -> None:
+    """SQLite rewrites the indexes of every column that is named: most changes are of none of them."""
+    prediction, earlier = after.prediction, before.prediction
+    names: list[str] = []
+    values: list[str | int | bytes] = [state]
+    if (after.is_open, after.due_at) != (before.is_open, before.due_at):
+        names += _DUE
+        values += (after.is_open, after.due_at)
+    # Of what is searched by, nothing else changes: the model never, the rescue with the status.
+    if prediction.status is not earlier.status or len(prediction.attempts) != len(earlier.attempts):
+        names += _SEARCHED
+        values += (prediction.status, providers_of(prediction), prediction.is_rescued)
+    db.execute(_UPDATES[len(names)], (*values, after.number))
+
+
+_DUE = ("is_open", "due_at")
+_SEARCHED = ("status", "providers", "is_rescued")
+_UPDATES = {
+    len(names): f"UPDATE prediction SET {', '.join(f'{name} = ?' for name in ('state', *names))} WHERE number = ?"  # noqa: S608 - our own names
+    for names in ((), _DUE, _SEARCHED, (*_DUE, *_SEARCHED))
+}
 
 
 def _dead_holders(db: sqlite3.Connection, now: int, worker: str) -> list[str]:

@@ -119,6 +119,50 @@ class FileRow(msgspec.Struct, kw_only=True, frozen=True):
     expires_at: datetime
 
 
+class Search(msgspec.Struct, kw_only=True, frozen=True):
+    """Which predictions are looked for; what is left at its default is not asked."""
+
+    statuses: frozenset[str] = frozenset()
+    model: str | None = None
+    provider: str | None = None  # one of those that were tried
+    owner: str | None = None
+    prefix: str | None = None  # of the id
+    is_rescued: bool = False  # only those that succeeded after a failed attempt
+    created_after: datetime | None = None  # inclusive
+
+
+AGES_SECONDS = (10.0, 60.0, 600.0)
+
+
+class Backlog(msgspec.Struct, kw_only=True, frozen=True):
+    """Deliveries to one host that have not ended."""
+
+    host: str
+    waiting: int
+    failing: int  # of them, tried at least once
+    ages: tuple[int, int, int, int]  # of them, younger than each of AGES_SECONDS, and older than the last
+    oldest_at: datetime
+    last_error: str | None  # of the oldest
+
+
+class Redelivery(enum.StrEnum):
+    DUE = "due"
+    NONE = "none"  # there is no delivery of its end
+    SENDING = "sending"  # it is on its way at this moment
+
+
+class AuditRow(msgspec.Struct, kw_only=True, frozen=True):
+    """What somebody did by hand, or tried to."""
+
+    at: datetime
+    who: str  # name of the key
+    action: str  # e.g. "breaker.open"
+    target: str
+    reason: str
+    outcome: str
+    id: int = 0  # ascending; 0: not yet kept
+
+
 class Store(Protocol):
     """
     Raises StoreUnavailable when it cannot commit (then nothing was), StoreOverloaded when its queue is full.
@@ -169,6 +213,15 @@ class Store(Protocol):
         """
         Newest first, by `created_at` and id. `created_after` is inclusive, `created_before` exclusive; whoever goes on
         by a position gives the same bounds again. Raises NotFound for a position that is none of ours.
+        """
+        ...
+
+    async def search_predictions(self, search: Search, *, position: str | None = None, limit: int = 100) -> Page:
+        """
+        Everybody's, for ops: newest first, `request.input` left out. There is no `previous`.
+
+        One call looks at a bounded number of predictions: a page may be short, or empty, and still have a `next`.
+        Raises NotFound for a position that is none of ours.
         """
         ...
 
@@ -239,6 +292,14 @@ class Store(Protocol):
 
     async def next_delivery_at(self) -> datetime | None: ...
 
+    async def backlog(self, *, limit: int = 100) -> list[Backlog]:
+        """What waits, by host, the oldest first. Of very many deliveries only the first due are counted."""
+        ...
+
+    async def redeliver(self, id: str) -> Redelivery:
+        """Make the delivery of a prediction's end due now, as if it had never been tried: same id, same body."""
+        ...
+
     # -- files -------------------------------------------------------------------------------------------------
 
     async def put_file(self, row: FileRow) -> None: ...
@@ -253,10 +314,28 @@ class Store(Protocol):
 
     async def delete_file(self, id: str, *, owner: str) -> FileRow | None: ...
 
+    # -- what people did -----------------------------------------------------------------------------------------
+
+    async def put_audit(self, row: AuditRow) -> AuditRow:
+        """Keep a new row (`id` 0), as it comes back; or, of a kept one, the outcome."""
+        ...
+
+    async def audit(self, *, before: int | None = None, limit: int = 100) -> list[AuditRow]:
+        """Newest first; with `before` only rows with smaller ids."""
+        ...
+
+    async def last_audit(self, actions: frozenset[str], *, outcomes: frozenset[str]) -> list[AuditRow]:
+        """For each target the newest row with one of `actions` and one of `outcomes`, in order of ids."""
+        ...
+
     # -- itself ------------------------------------------------------------------------------------------------
 
     async def setting(self, name: str, default: str) -> str:
         """A value kept for ever: the first caller's `default` wins (webhook secret, signing keys)."""
+        ...
+
+    async def swap_setting(self, name: str, value: str) -> str | None:
+        """A value that changes: keep `value`, and give what was kept before; None for the first one."""
         ...
 
     async def check(self) -> None:

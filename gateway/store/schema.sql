@@ -1,4 +1,5 @@
--- The tables of the SQLite store, schema version 1. Times are whole microseconds since 1970, UTC.
+-- The tables of the SQLite store as its first version had them; `schema_2.sql` and so on say what each later one adds.
+-- Times are whole microseconds since 1970, UTC.
 -- `number` is a prediction's place in this file: children refer to it, so that their rows lie together.
 
 CREATE TABLE prediction (

@@ -19,19 +19,23 @@ from gateway.contract.clock import Clock
 from gateway.contract.errors import StoreUnavailable
 from gateway.contract.fact import Effect, Happening
 from gateway.contract.prediction import Prediction
-from gateway.store import _delivery, _view
+from gateway.store import _audit, _delivery, _search, _view
 from gateway.store._database import Database
 from gateway.store._encoding import FILE, from_micros, to_micros
 from gateway.store._prediction import Predictions
 from gateway.store._writer import Writer
 from gateway.store.protocol import (
     Applied,
+    AuditRow,
+    Backlog,
     CreateResult,
     Delivery,
     FileRow,
     LedgerRow,
     Page,
+    Redelivery,
     Reduce,
+    Search,
     Snapshot,
     StoredEvent,
 )
@@ -130,6 +134,9 @@ class SqliteStore:
             )
         )
 
+    async def search_predictions(self, search: Search, *, position: str | None = None, limit: int = 100) -> Page:
+        return await self._list(lambda db: _search.search(db, search, position=position, limit=limit))
+
     async def find_attempt(self, token_hash: str) -> tuple[str, int] | None:
         return self._read(lambda db: _view.find_attempt(db, token_hash))
 
@@ -198,6 +205,12 @@ class SqliteStore:
         at = self._read(_delivery.next_due_at)
         return from_micros(at) if at is not None else None
 
+    async def backlog(self, *, limit: int = 100) -> list[Backlog]:
+        return await self._list(lambda db: _delivery.backlog(db, to_micros(self._clock.now()), limit=limit))
+
+    async def redeliver(self, id: str) -> Redelivery:
+        return await self._writer.submit(lambda db: _delivery.redeliver(db, to_micros(self._clock.now()), id))
+
     # -- files -------------------------------------------------------------------------------------------------
 
     async def put_file(self, row: FileRow) -> None:
@@ -229,6 +242,17 @@ class SqliteStore:
 
         return await self._writer.submit(delete)
 
+    # -- what people did -----------------------------------------------------------------------------------------
+
+    async def put_audit(self, row: AuditRow) -> AuditRow:
+        return await self._writer.submit(lambda db: _audit.put(db, row))
+
+    async def audit(self, *, before: int | None = None, limit: int = 100) -> list[AuditRow]:
+        return await self._list(lambda db: _audit.newest(db, before=before, limit=limit))
+
+    async def last_audit(self, actions: frozenset[str], *, outcomes: frozenset[str]) -> list[AuditRow]:
+        return await self._list(lambda db: _audit.last(db, actions, outcomes))
+
     # -- itself ------------------------------------------------------------------------------------------------
 
     async def setting(self, name: str, default: str) -> str:
@@ -241,6 +265,15 @@ class SqliteStore:
             return _view.setting(db, name) or ""
 
         return await self._writer.submit(keep)
+
+    async def swap_setting(self, name: str, value: str) -> str | None:
+        def swap(db: sqlite3.Connection) -> str | None:
+            before = _view.setting(db, name)
+            if before != value:
+                db.execute("INSERT OR REPLACE INTO setting (name, value) VALUES (?, ?)", (name, value))
+            return before
+
+        return await self._writer.submit(swap)
 
     async def check(self) -> None:
         now = self._clock.now().isoformat()

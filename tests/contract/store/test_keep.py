@@ -95,3 +95,13 @@ async def test_the_first_setting_wins_for_ever(open_store: OpenStore) -> None:
 async def test_a_sound_store_passes_its_check_again_and_again(store: Store) -> None:
     for _ in range(3):
         await store.check()
+
+
+async def test_a_setting_that_changes_gives_what_was_before(open_store: OpenStore) -> None:
+    store = await open_store()
+    assert await store.swap_setting("offers", "one") is None
+    assert await store.swap_setting("offers", "two") == "one"
+    await store.aclose()
+    again = await open_store()
+    assert await again.swap_setting("offers", "two") == "two"
+    assert await again.setting("offers", "three") == "two"

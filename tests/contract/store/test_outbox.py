@@ -12,7 +12,7 @@ import pytest
 
 from gateway.contract.fact import Notify
 from gateway.contract.prediction import Prediction
-from gateway.store.protocol import Delivery, Store
+from gateway.store.protocol import Delivery, Redelivery, Store
 from tests.contract.store import toy
 
 HOOK = "https://Hooks.Example:8443/one?x=1"
@@ -210,3 +210,75 @@ async def test_after_a_pause_news_are_due_at_once(store: Store, clock: toy.Manua
     clock.advance(3)
     await store.apply(prediction.id, toy.said("ab"))
     assert (await store.deliveries(prediction.id))[1].due_at == clock.now()
+
+
+async def test_a_redelivery_is_the_same_delivery_as_if_it_had_never_been_tried(
+    store: Store, clock: toy.ManualClock
+) -> None:
+    prediction = await _created(store)
+    await store.apply(prediction.id, toy.said("half"))
+    await store.apply(prediction.id, toy.succeeded())
+    [first] = await _claim(store)
+    assert await store.finish_delivery(first.id, fence=first.fence, ended="delivered", status=204)
+    assert await _claim(store) == []
+    clock.advance(86_400)
+    assert await store.redeliver(prediction.id) is Redelivery.DUE
+    [again] = await _claim(store)
+    assert (again.id, again.body, again.url, again.sequence) == (first.id, first.body, first.url, first.sequence)
+    assert (again.tries, again.ended) == (0, None)
+    assert again.fence > first.fence
+    assert not await store.finish_delivery(first.id, fence=first.fence, ended="exhausted")
+
+
+async def test_one_that_waits_for_its_next_try_is_due_at_once(store: Store, clock: toy.ManualClock) -> None:
+    prediction = await _created(store)
+    await store.apply(prediction.id, toy.succeeded())
+    [first] = await _claim(store)
+    later = clock.now() + timedelta(hours=5)
+    assert await store.finish_delivery(first.id, fence=first.fence, ended=None, due_at=later, error="down")
+    assert await store.redeliver(prediction.id) is Redelivery.DUE
+    assert [one.id for one in await _claim(store)] == [first.id]
+
+
+async def test_what_is_being_sent_is_not_made_due_twice(store: Store) -> None:
+    prediction = await _created(store)
+    await store.apply(prediction.id, toy.succeeded())
+    [first] = await _claim(store)
+    assert await store.redeliver(prediction.id) is Redelivery.SENDING
+    assert await _claim(store) == []
+    assert await store.finish_delivery(first.id, fence=first.fence, ended="delivered")
+
+
+async def test_without_a_delivery_of_the_end_there_is_nothing_to_send_again(store: Store) -> None:
+    silent = await _created(store, webhook=None)
+    await store.apply(silent.id, toy.succeeded())
+    open_one = await _created(store)
+    await store.apply(open_one.id, toy.said("half"))
+    assert await store.redeliver(silent.id) is Redelivery.NONE
+    assert await store.redeliver(open_one.id) is Redelivery.NONE
+    assert await store.redeliver("nothing") is Redelivery.NONE
+
+
+async def test_the_backlog_counts_what_waits_by_host_with_its_ages(store: Store, clock: toy.ManualClock) -> None:
+    assert await store.backlog() == []
+    dead = await _created(store, "https://dead.example/x")
+    await store.apply(dead.id, toy.succeeded())
+    [first] = await _claim(store)
+    await store.finish_delivery(first.id, fence=first.fence, ended=None, due_at=clock.now(), error="no route")
+    clock.advance(700)
+    for _ in range(2):
+        late = await _created(store, "https://dead.example/y")
+        await store.apply(late.id, toy.succeeded())
+    clock.advance(30)
+    fine = await _created(store, "https://fine.example/")
+    await store.apply(fine.id, toy.succeeded())
+    gone = await _created(store, "https://over.example/")
+    await store.apply(gone.id, toy.succeeded())
+    [over] = [one for one in await _claim(store) if one.prediction == gone.id]
+    await store.finish_delivery(over.id, fence=over.fence, ended="delivered")
+    first_host, second_host = await store.backlog()
+    assert (first_host.host, first_host.waiting, first_host.failing) == ("dead.example", 3, 1)
+    assert (first_host.ages, first_host.oldest_at, first_host.last_error) == ((0, 2, 0, 1), toy.START, "no route")
+    assert (second_host.host, second_host.waiting, second_host.failing) == ("fine.example", 1, 0)
+    assert (second_host.ages, second_host.last_error) == ((1, 0, 0, 0), None)
+    assert [one.host for one in await store.backlog(limit=1)] == ["dead.example"]

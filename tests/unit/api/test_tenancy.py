@@ -19,6 +19,8 @@ OPEN = {
     "/livez",
     "/readyz",
     "/metrics",
+    "/dashboard",
+    "/dashboard/{file}",
 }
 NO_TOKEN = {"title": "Unauthenticated", "detail": "You did not pass an authentication token", "status": 401}
 BAD_TOKEN = {"title": "Unauthenticated", "detail": "You did not pass a valid authentication token", "status": 401}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 import sqlite3
 import stat
@@ -12,8 +13,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from gateway.contract.attempt import AttemptStatus
 from gateway.contract.errors import ConfigurationError
+from gateway.contract.prediction import Status
+from gateway.store import _database
+from gateway.store._encoding import encode_request, encode_state
+from gateway.store.protocol import AuditRow, Search
 from tests.contract.store import toy
 from tests.unit.store.conftest import OpenSqlite
 
@@ -107,6 +114,53 @@ async def test_a_newer_schema_is_refused(open_sqlite: OpenSqlite, path: Path) ->
     line = await _refused(open_sqlite, path)
     assert "newer Turnout" in line
     assert "99" in line
+
+
+async def test_a_store_of_the_first_version_opens_with_all_that_was_in_it(open_sqlite: OpenSqlite, path: Path) -> None:
+    begun = toy.begun("t").attempt
+    failed = replace(begun, status=AttemptStatus.FAILED, failure=toy.BROKEN)
+    won = replace(begun, number=2, provider="south", token_hash="u", status=AttemptStatus.SUCCEEDED)
+    kept = toy.prediction(status=Status.SUCCEEDED, attempts=(failed, won), winner=2, output="out")
+    path.parent.mkdir()
+    db = sqlite3.connect(path, isolation_level=None)
+    schema = importlib.resources.files("gateway.store").joinpath("schema.sql").read_text("utf-8")
+    db.executescript(f"BEGIN; {schema} PRAGMA application_id = 0x54524E54; PRAGMA user_version = 1; COMMIT")
+    db.execute(
+        "INSERT INTO prediction (number, id, stream_token, owner, created_at, status, is_open, due_at, state)"
+        " VALUES (7, ?, ?, 'alice', 5, 'succeeded', 0, 0, ?)",
+        (kept.id, kept.stream_token, encode_state(kept)),
+    )
+    db.execute("INSERT INTO request (prediction, body) VALUES (7, ?)", (encode_request(kept.request),))
+    db.close()
+    for _ in range(2):  # as well as once it has been brought up
+        store = await open_sqlite()
+        assert await store.get(kept.id) == kept
+        found = await store.search_predictions(Search(model="acme/upscale", provider="north", is_rescued=True))
+        assert [one.id for one in found.predictions] == [kept.id]
+        await store.put_audit(AuditRow(at=toy.START, who="a", action="b", target="c", reason="d", outcome="e"))
+        await store.aclose()
+
+
+async def test_a_step_that_fails_leaves_the_file_at_its_version(
+    open_sqlite: OpenSqlite, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.parent.mkdir()
+    db = sqlite3.connect(path, isolation_level=None)
+    schema = importlib.resources.files("gateway.store").joinpath("schema.sql").read_text("utf-8")
+    db.executescript(f"BEGIN; {schema} PRAGMA application_id = 0x54524E54; PRAGMA user_version = 1; COMMIT")
+    db.close()
+
+    def fail(db: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("disk full")
+
+    with monkeypatch.context() as planted:
+        planted.setattr(_database, "_fill_searched", fail)
+        assert "disk full" in await _refused(open_sqlite, path)
+    db = sqlite3.connect(path)
+    assert db.execute("PRAGMA user_version").fetchone() == (1,)
+    assert db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'audit'").fetchone() == (0,)
+    db.close()
+    await (await open_sqlite()).check()
 
 
 async def test_an_empty_file_becomes_a_store(open_sqlite: OpenSqlite, path: Path) -> None:
