@@ -16,8 +16,11 @@ FINE, FAILED, MISUSED = 0, 1, 2
 # Where each command lives: nothing is imported for `--help`, and little for what is not asked.
 _COMMANDS = {
     "check": "gateway.commands.check",
+    "models": "gateway.commands.models",
+    "plugins": "gateway.commands.plugins",
     "explain": "gateway.commands.explain",
     "doctor": "gateway.commands.doctor",
+    "grafana": "gateway.commands.grafana",
     "keys": "gateway.commands.keys",
     "serve": "gateway.commands.serve",
     "demo": "gateway.commands.demo",
@@ -72,6 +75,15 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="read the configuration and say what it would serve, or what is wrong")
     _take_config(check)
 
+    models = commands.add_parser("models", help="list the models that can be served, and what the others lack")
+    models.add_argument("text", nargs="?", metavar="TEXT", help="only those that have it in name, task or offers")
+    models.add_argument("--all", action="store_true", help="every offer, and where its price comes from")
+    models.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    _take_config(models)
+
+    plugins = commands.add_parser("plugins", help="list the adapters that are installed, and what they can do")
+    plugins.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
     explain = commands.add_parser("explain", help="show how a prediction would be routed, and why")
     explain.add_argument("model", metavar="MODEL", help="owner/name, or owner/name:version to pin one")
     explain.add_argument("--input", metavar="JSON", default="{}", help="the prediction's input, or @FILE")
@@ -94,6 +106,12 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", help="examine this machine and the configuration")
     _take_config(doctor)
+
+    grafana = commands.add_parser("grafana", help="write dashboards for Grafana and alert rules for Prometheus")
+    grafana.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write them to")
+    grafana.add_argument(
+        "--burn", type=float, default=50.0, metavar="DOLLARS", help="alert when more is spent in an hour (default: 50)"
+    )
 
     commands.add_parser("version", help="print the version")
     return parser

@@ -9,6 +9,8 @@ A distribution offers one in its metadata; the object named is called as `factor
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
@@ -89,8 +91,14 @@ def _find(name: str) -> EntryPoint:
 
 
 def _entries() -> Iterable[EntryPoint]:
+    return _entries_on(tuple(sys.path))
+
+
+@functools.lru_cache(maxsize=4)  # looking through all that is installed takes ten milliseconds, for each adapter
+def _entries_on(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     # One distribution can be seen twice on a path (an editable install over a plain one): that is still one adapter.
-    return {(entry.name, entry.value, _distribution(entry)): entry for entry in entry_points(group=GROUP)}.values()
+    found = {(entry.name, entry.value, _distribution(entry)): entry for entry in entry_points(group=GROUP)}
+    return tuple(found.values())
 
 
 def _distribution(entry: EntryPoint) -> str:

@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.commands.folder import check_folders
+from gateway.commands.supply import load
 from gateway.commands.survey import Survey, providers_named, survey
-from gateway.config.load import Loaded, load
+from gateway.config.load import Loaded
 from gateway.config.meaning import LOCAL
+from gateway.config.model import Provider
 from gateway.contract.clock import SystemClock
 from gateway.contract.errors import ConfigurationError
 from gateway.contract.model import Model
@@ -30,7 +32,10 @@ def run(options: argparse.Namespace) -> int:
     console = printer()
     models = found.catalog.models()
     console.print(f"{loaded.place}: {_several(len(models), 'model')}, {_several(len(found.adapters), 'provider')}\n")
-    console.print(models_table(models))
+    console.print(models_table(tuple(model for model in models if model.slug not in loaded.supplied_models)))
+    if loaded.supplied_models:
+        supplied = _several(len(loaded.supplied_models), "model")
+        console.print(f"and {supplied} of the catalogue: `turnout models` lists them\n", markup=False)
     console.print(providers_table(loaded, found))
     console.print(policies_table(loaded))
     for line in notes(loaded, found):
@@ -56,7 +61,7 @@ def printer() -> Console:
 
 
 def models_table(models: tuple[Model, ...]) -> Table:
-    table = _table("Model", "Offer", "Price", "Region", "Policy")
+    table = new_table("Model", "Offer", "Price", "Region", "Policy")
     for model in sorted(models, key=lambda model: model.slug):
         for number, offer in enumerate(model.offers):
             first = number == 0
@@ -72,7 +77,7 @@ def models_table(models: tuple[Model, ...]) -> Table:
 
 
 def providers_table(loaded: Loaded, found: Survey) -> Table:
-    table = _table("Provider", "Adapter", "Address", "Token", "Callbacks")
+    table = new_table("Provider", "Adapter", "Address", "Token", "Callbacks")
     for name, adapter in found.adapters.items():
         section = loaded.config.providers.get(name)
         if section is None:
@@ -82,7 +87,7 @@ def providers_table(loaded: Loaded, found: Survey) -> Table:
             name,
             section.adapter or name,
             urlsplit(section.base_url or adapter.base_url).geturl(),
-            f"present ({section.token})" if section.token else "none",
+            _credentials(section, is_supplied=name in loaded.supplied_providers),
             _callbacks(loaded, found, name),
         )
     return table
@@ -90,7 +95,7 @@ def providers_table(loaded: Loaded, found: Survey) -> Table:
 
 def policies_table(loaded: Loaded) -> Table:
     current = loaded.policies.current()
-    table = _table("Policy", "Ranks by", "Keeps", "Limits", caption=f"version {current.version}")
+    table = new_table("Policy", "Ranks by", "Keeps", "Limits", caption=f"version {current.version}")
     for policy in current.policies:
         name = f"{policy.name} (default)" if policy.name == loaded.config.policies.default else policy.name
         table.add_row(name, _ranking(policy), _keeping(policy), _limits(policy))
@@ -102,7 +107,8 @@ def notes(loaded: Loaded, found: Survey) -> list[str]:
     lines = []
     used = {offer.provider for model in found.catalog.models() for offer in model.offers}
     lines += [f"provider {name} is used by no offer" for name in loaded.config.providers if name not in used]
-    unknown = [o.id for m in found.catalog.models() for o in m.offers if not o.price.is_known]
+    written = [model for model in found.catalog.models() if model.slug not in loaded.supplied_models]
+    unknown = [offer.id for model in written for offer in model.offers if not offer.price.is_known]
     if unknown:
         lines.append(f"no price for {', '.join(unknown)}: counted as unknown, ranked behind every known one")
     for policy, strangers in providers_named(loaded).items():
@@ -132,6 +138,13 @@ def _offer(model: Model, offer: Offer) -> str:
     if offer.is_fallback:
         words.append("fallback")
     return ", ".join(words)
+
+
+def _credentials(section: Provider, *, is_supplied: bool) -> str:
+    references = ([section.token] if section.token else []) + list(section.credentials.values())
+    if not references:
+        return "none"
+    return f"{'found' if is_supplied else 'present'} ({', '.join(references)})"
 
 
 def _callbacks(loaded: Loaded, found: Survey, name: str) -> str:
@@ -186,7 +199,7 @@ def _several(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _table(*columns: str, caption: str | None = None) -> Table:
+def new_table(*columns: str, caption: str | None = None) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")

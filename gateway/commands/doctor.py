@@ -24,9 +24,11 @@ from rich.text import Text
 
 from gateway import __version__
 from gateway.commands.folder import unwritable
-from gateway.config.load import Loaded, load
+from gateway.commands.supply import load
+from gateway.config.load import Loaded
 from gateway.contract.errors import ConfigurationError
 from gateway.contract.host import host_of, is_loopback
+from gateway.contract.key import is_ours
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 _NETWORK_FILES = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs"})
@@ -85,6 +87,7 @@ def configured(loaded: Loaded, environ: Mapping[str, str]) -> Iterator[Finding]:
         Level.OK, "configuration", f"{loaded.place}, models: {len(config.models)}, policies: {_count(loaded)}"
     )
     yield secrets(loaded)
+    yield from catalogue(loaded, environ)
     yield from secret_files(loaded)
     yield keys(config.server.host, bool(config.keys))
     yield public_url(config.server.public_url, config.server.host, calls_back=_wants_callbacks(loaded))
@@ -148,16 +151,29 @@ def clock(now: datetime, *, synchronised: bool | None) -> Finding:
 
 def secrets(loaded: Loaded) -> Finding:
     found = [place for place in loaded.secrets if not place.startswith("keys.")]
-    bare = [name for name in loaded.config.providers if f"providers.{name}.token" not in loaded.secrets]
+    held = {place.split(".")[1] for place in found if ".credentials." in place}
+    bare = [name for name in loaded.config.providers if name not in held]
     text = f"{len(found)} found" if found else "none needed"
     return Finding(Level.OK, "secrets", text + (f"; no token for {', '.join(bare)}" if bare else ""))
+
+
+def catalogue(loaded: Loaded, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """What came without a word of configuration, and a key of ours where a provider's would be."""
+    if not loaded.config.catalogue.enabled:
+        return
+    found = ", ".join(sorted(loaded.supplied_providers))
+    text = f"{len(loaded.supplied_models)} of {len(loaded.catalogue.models)} models have an offer here"
+    yield Finding(Level.OK, "catalogue", text + (f"; providers from the environment: {found}" if found else ""))
+    if is_ours(environ.get("REPLICATE_API_TOKEN", "")) and "replicate" not in loaded.config.providers:
+        yield Finding(Level.OK, "catalogue", "REPLICATE_API_TOKEN holds a key of Turnout, so Replicate is no provider")
 
 
 def secret_files(loaded: Loaded) -> Iterator[Finding]:
     """Files with secrets that others on this machine may read."""
     config = loaded.config
     references = [config.webhooks.secret]
-    references += [reference for p in config.providers.values() for reference in (p.token, p.webhook_secret)]
+    for provider in config.providers.values():
+        references += [provider.token, provider.webhook_secret, *provider.credentials.values()]
     for reference in references:
         if reference.startswith("file:"):
             path = loaded.path(reference.removeprefix("file:"))

@@ -17,8 +17,9 @@ from rich.table import Table
 
 from gateway.api.validation import InputSchema
 from gateway.commands.check import printer
+from gateway.commands.supply import load
 from gateway.commands.survey import survey
-from gateway.config.load import Loaded, load
+from gateway.config.load import Loaded
 from gateway.contract.clock import SystemClock
 from gateway.contract.errors import ConfigurationError, NotFound, refuse
 from gateway.contract.money import format_dollars

@@ -6,7 +6,7 @@ import argparse
 import os
 
 from gateway.commands.folder import check_folders
-from gateway.config.load import load
+from gateway.commands.supply import load
 from gateway.contract.errors import ConfigurationError
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from gateway.config.load import Loaded
 from gateway.config.meaning import LOCAL
+from gateway.config.shape import did_you_mean
 from gateway.contract.clock import Clock
 from gateway.contract.errors import ConfigurationError
 from gateway.contract.model import Model
@@ -15,6 +16,7 @@ from gateway.contract.provider import Adapter
 from gateway.plugins import load_adapter
 from gateway.routing.catalog import Catalog, read_price
 from local_backend.package import BUNDLED, describe
+from providers._auth import choose
 
 # It has no network and fetches nothing; a lone request is answered where it was asked; a key starts nothing twice.
 LOCAL_OPTIONS = {"wait": True, "idempotent": True, "input_forms": ["data"], "max_inline_bytes": 100_000_000}
@@ -29,6 +31,7 @@ def survey(loaded: Loaded, *, clock: Clock) -> Survey:
     """Raises ConfigurationError with a line for each adapter, package and model that cannot be had."""
     wrong: list[str] = []
     adapters = _adapters(loaded, wrong)
+    wrong += _strange_options(loaded, adapters)
     local_models: tuple[Model, ...] = ()
     if loaded.config.local.enabled:
         price = read_price(loaded.config.local.price, place=loaded.where("local", "price"))
@@ -60,9 +63,47 @@ def _adapters(loaded: Loaded, wrong: list[str]) -> dict[str, Adapter]:
             continue
         if not section.base_url and not adapters[name].base_url:
             wrong.append(f'{place}: the adapter knows no address; add base_url = "https://…"')
+        wrong += _misfits(loaded, name, adapters[name])
     if loaded.config.local.enabled:
         adapters[LOCAL] = load_adapter("replicate", LOCAL_OPTIONS, provider=LOCAL)  # the dialect it speaks
     return adapters
+
+
+def _strange_options(loaded: Loaded, adapters: Mapping[str, Adapter]) -> Iterator[str]:
+    """Options of offers that their adapter refuses; some can say so before there is a call."""
+    for index, model in enumerate(loaded.config.models):
+        for number, offer in enumerate(model.offers):
+            section = loaded.config.providers.get(offer.provider)
+            check = getattr(adapters.get(offer.provider), "check", None)
+            if section is None or check is None or not offer.options or model.name in loaded.supplied_models:
+                continue
+            try:
+                check({**section.options, **offer.options})
+            except ConfigurationError as error:
+                place = ("models", index, "offers", number, "options")
+                yield f"{loaded.where(*place)}: {error}"
+
+
+def _misfits(loaded: Loaded, name: str, adapter: Adapter) -> Iterator[str]:
+    """What a provider's section says that its adapter has no use for, with file and line."""
+    section = loaded.config.providers[name]
+    for site in section.sites:
+        if site not in adapter.sites:
+            remedy = did_you_mean(site, tuple(adapter.sites), otherwise="" if adapter.sites else "leave it out")
+            yield f"{loaded.where('providers', name, 'sites', site)}: the adapter has no such site; {remedy}"
+    prefix = f"providers.{name}.credentials."
+    credentials = {
+        place.removeprefix(prefix): secret.reveal()
+        for place, secret in loaded.secrets.items()
+        if place.startswith(prefix)
+    }
+    key = "credentials" if section.credentials else "token"
+    part = next((part for part in credentials if not any(part in way.parts for way in adapter.auth)), None)
+    where = (key, part) if part in section.credentials else (key,)
+    try:
+        choose(adapter.auth, credentials, provider=name)
+    except ConfigurationError as error:
+        yield f"{loaded.where('providers', name, *where)}: {str(error).removeprefix(f'provider {name}: ')}"
 
 
 def providers_named(loaded: Loaded) -> Mapping[str, tuple[str, ...]]:

@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 
 import policies
-from gateway.config.meaning import PRICE_REMEDY, Meaning, policy_problems, store_path
+from gateway.config.catalogue import Catalogue, read_catalogue
+from gateway.config.complaint import remedy_of
+from gateway.config.meaning import Meaning, policy_problems, store_path
 from gateway.config.model import Config
 from gateway.config.secret import Secret
 from gateway.config.shape import Problem, Reading, dotted
@@ -35,6 +37,10 @@ class Loaded(msgspec.Struct, kw_only=True, frozen=True):
     schemas: dict[str, dict[str, Any]]  # by model name, as the file has it
     policies: PolicyFiles
     lines: Lines
+    catalogue: Catalogue = Catalogue()
+    # Providers and models that stand in no file: what `gateway.commands.supply` adds.
+    supplied_providers: frozenset[str] = frozenset()
+    supplied_models: frozenset[str] = frozenset()
 
     def where(self, *path: str | int) -> str:
         """How a message names a key: `turnout.toml:12: providers.replicate.token`."""
@@ -103,6 +109,12 @@ def parse(text: str, *, place: str, folder: Path, environ: Mapping[str, str]) ->
     found = [*reading.problems, *(problem for problem in meaning.problems if not reading.is_bad(problem.path))]
     lines = Lines(text)
     files, wrong = _read_policies(config, folder=folder, place=place, lines=lines)
+    catalogue = Catalogue()
+    try:
+        paths = [(folder / Path(text).expanduser()).absolute() for text in config.catalogue.files]
+        catalogue = read_catalogue(paths if config.catalogue.enabled else (), shipped=config.catalogue.enabled)
+    except ConfigurationError as error:
+        wrong += str(error).splitlines()
     if files is not None:
         found += [p for p in policy_problems(config, files.current().policies) if not reading.is_bad(p.path)]
     said = sorted((lines.of(problem.path), _say(problem, place, lines)) for problem in found)
@@ -116,6 +128,7 @@ def parse(text: str, *, place: str, folder: Path, environ: Mapping[str, str]) ->
         schemas=meaning.schemas,
         policies=files,
         lines=lines,
+        catalogue=catalogue,
     )
 
 
@@ -141,8 +154,8 @@ def _read_policies(config: Config, *, folder: Path, place: str, lines: Lines) ->
 def _say(problem: Problem, place: str, lines: Lines) -> str:
     where = _place(place, lines, problem.path)
     key = dotted(problem.path)
-    remedy = PRICE_REMEDY if problem.path[-1:] == ("price",) else problem.remedy
-    return str(refuse(f"{key}: {problem.problem}" if key else problem.problem, place=where, remedy=remedy))
+    said = f"{key}: {problem.problem}" if key else problem.problem
+    return str(refuse(said, place=where, remedy=remedy_of(problem)))
 
 
 def _place(place: str, lines: Lines, path: tuple[str | int, ...]) -> str:

@@ -9,31 +9,27 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from gateway.config.complaint import Complaints
 from gateway.config.model import Config, ModelSection, OfferSection
-from gateway.config.secret import REMEDY, Secret, SecretMissing, resolve
+from gateway.config.secret import Secret, SecretMissing, resolve
 from gateway.config.shape import Problem, did_you_mean
-from gateway.contract.money import PRICED_UNITS, parse_dollars
+from gateway.contract.money import parse_dollars
 from gateway.contract.toml import Path as Place
 from gateway.contract.wording import printable
 from policies.document import Policy
 
 LOCAL = "local"  # the provider that is always there
-PRICE_REMEDY = 'write dollars per unit in quotes, as { per_second = "0.000725" }'
 SCOPES = ("predictions", "models", "files", "admin")
-_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
-_HEX = re.compile(r"[0-9a-f]{64}")
 _LEVELS = ("debug", "info", "warning", "error")
 
 
-class Meaning:
+class Meaning(Complaints):
     """One look over a Config. What is wrong is in `problems`, what was found in `secrets` and `schemas`."""
 
     def __init__(self, config: Config, *, environ: Mapping[str, str], folder: Path) -> None:
-        self.problems: list[Problem] = []
+        super().__init__()
         self.secrets: dict[str, Secret] = {}  # by dotted place: "providers.replicate.token"
         self.schemas: dict[str, dict[str, Any]] = {}  # by model name
         self._config = config
@@ -46,6 +42,7 @@ class Meaning:
         self._read_models()
         self._read_local()
         self._read_telemetry()
+        self._read_dashboard()
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -108,26 +105,24 @@ class Meaning:
             self._want_url((*place, "base_url"), provider.base_url)
             if provider.concurrency < 0:
                 self._note((*place, "concurrency"), "it is negative", "write 0 for no limit")
-            for key in ("token", "webhook_secret"):
-                reference = getattr(provider, key)
-                secret = self._resolve((*place, key), reference) if reference else None
-                if secret is not None:
-                    self.secrets[f"providers.{name}.{key}"] = secret
+            for site, url in provider.sites.items():
+                self._want_url((*place, "sites", site), url)
+            if provider.token and "token" in provider.credentials:
+                self._note((*place, "token"), "credentials.token says it already", "leave one of the two out")
+            self._read_secret((*place, "webhook_secret"), provider.webhook_secret)
+            self._read_secret((*place, "token"), provider.token, named=(*place, "credentials", "token"))
+            for part, reference in provider.credentials.items():
+                self._read_secret((*place, "credentials", part), reference)
 
     def _read_models(self) -> None:
         seen: dict[str, int] = {}
         for index, model in enumerate(self._config.models):
             place: Place = ("models", index)
-            if _SLUG.fullmatch(model.name) is None:
-                problem = f'"{printable(model.name)}" is no name of a model'
-                self._note((*place, "name"), problem, "write owner/name, each of letters, digits, and . _ -")
-            elif model.name.lower() in seen:
-                problem = f'"{model.name}" is there already, in models[{seen[model.name.lower()]}]'
-                self._note((*place, "name"), problem, "put all offers of a model under one [[models]]")
+            self._want_slug((*place, "name"), model.name, seen)
             seen.setdefault(model.name.lower(), index)
             self._want_version((*place, "version"), model.version)
             self._read_schema(place, model)
-            if not model.offers:
+            if not model.offers and not model.extend:
                 self._note(
                     (*place, "offers"), "the model has no offers", "add [[models.offers]] with provider and name"
                 )
@@ -148,6 +143,7 @@ class Meaning:
             self._note((*place, "concurrency"), "it is negative", "write 0 for no limit")
         self._want_version((*place, "version"), offer.version)
         self._want_price((*place, "price"), offer.price)
+        self._want_output((*place, "output"), offer.output)
 
     def _read_schema(self, place: Place, model: ModelSection) -> None:
         if not model.schema:
@@ -166,6 +162,14 @@ class Meaning:
                 self._note(where, f"{file} is no schema of a model", remedy)
             else:
                 self.schemas[model.name] = document
+
+    def _read_dashboard(self) -> None:
+        budget = self._config.dashboard.budget_per_hour
+        try:
+            if budget:
+                parse_dollars(budget)
+        except ValueError as error:
+            self._note(("dashboard", "budget_per_hour"), printable(str(error)), 'write dollars, as "20.00"')
 
     def _read_local(self) -> None:
         local = self._config.local
@@ -186,52 +190,17 @@ class Meaning:
         self._want_one_of(("telemetry", "log_level"), self._config.telemetry.log_level, _LEVELS)
         self._want_one_of(("telemetry", "log_format"), self._config.telemetry.log_format, ("text", "json"))
 
+    def _read_secret(self, place: Place, reference: str, *, named: Place | None = None) -> None:
+        secret = self._resolve(place, reference) if reference else None
+        if secret is not None:
+            self.secrets[".".join(map(str, named or place))] = secret
+
     def _resolve(self, place: Place, reference: str) -> Secret | None:
         try:
             return resolve(reference, environ=self._environ, folder=self._folder)
         except SecretMissing as missing:
             self._note(place, missing.problem, missing.remedy)
             return None
-
-    def _want_price(self, place: Place, price: Mapping[str, str]) -> None:
-        for unit, amount in price.items():
-            if unit not in PRICED_UNITS:
-                problem = f'"{printable(unit)}" is no unit of a price'
-                self._note((*place, unit), problem, did_you_mean(unit, tuple(PRICED_UNITS)))
-                continue
-            try:
-                parse_dollars(amount)
-            except ValueError as error:
-                self._note((*place, unit), printable(str(error)), f'write dollars per unit, as {unit} = "0.000725"')
-
-    def _want_version(self, place: Place, version: str) -> None:
-        if version and _HEX.fullmatch(version) is None:
-            self._note(place, "this is no version (64 hex digits)", "leave it out: it is derived from name and schema")
-
-    def _want_name(self, place: Place, name: str) -> None:
-        if _NAME.fullmatch(name) is None:
-            self._note(place, f'"{printable(name)}" is no name', "use letters, digits, _ and -, at most 64")
-
-    def _want_one_of(self, place: Place, value: str, known: tuple[str, ...]) -> None:
-        if value not in known:
-            self._note(place, f'"{printable(value)}" is not known', did_you_mean(value, known))
-
-    def _want_url(self, place: Place, url: str) -> None:
-        if not url:
-            return
-        try:
-            parts = urlsplit(url)
-            fits = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-        except ValueError:
-            fits = False
-        # Not quoted: people do paste URLs with a password in them.
-        if not fits or parts.query or parts.fragment:
-            self._note(place, "this is no address of a server", 'write it as "https://host" or "https://host/path"')
-        elif parts.username or parts.password:
-            self._note(place, "there is a user or password in this address", REMEDY)
-
-    def _note(self, path: Place, problem: str, remedy: str) -> None:
-        self.problems.append(Problem(path=path, problem=problem, remedy=remedy))
 
 
 def policy_problems(config: Config, policies: tuple[Policy, ...]) -> list[Problem]:

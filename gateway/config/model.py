@@ -58,7 +58,10 @@ class Webhooks(Section, kw_only=True, frozen=True):
 class Provider(Section, kw_only=True, frozen=True):
     adapter: str = ""  # which adapter; empty: the section's own name
     base_url: str = ""  # empty: the adapter's own
-    token: str = ""  # "env:NAME" or "file:PATH"
+    sites: dict[str, str] = msgspec.field(default_factory=dict)  # further addresses of its own, by the adapter's words
+    token: str = ""  # "env:NAME" or "file:PATH": short for credentials.token
+    # "env:NAME" or "file:PATH" by part, for providers that take several: {access_key_id = "env:AWS_ACCESS_KEY_ID", …}
+    credentials: dict[str, str] = msgspec.field(default_factory=dict)
     webhook_secret: str = ""  # "env:NAME" or "file:PATH": callbacks signed with it are believed
     callbacks: bool = True  # hand out callback URLs, if public_url can be reached from there
     max_connections: Positive = 1_000
@@ -67,6 +70,13 @@ class Provider(Section, kw_only=True, frozen=True):
     concurrency: int = 0  # most attempts in flight; 0: no limit
     region: str = ""
     options: dict[str, Any] = msgspec.field(default_factory=dict)
+    catalogue: bool = False  # serve the catalogue's models here though base_url is not the adapter's own
+
+
+class CatalogueSection(Section, kw_only=True, frozen=True):
+    enabled: bool = True  # know the models of the shipped catalogue
+    files: tuple[str, ...] = ()  # further catalogues, files or folders: their models replace shipped ones by name
+    providers_from_environment: bool = True  # a provider that is configured nowhere, its credentials in the environment
 
 
 class InputSection(Section, kw_only=True, frozen=True):
@@ -74,6 +84,12 @@ class InputSection(Section, kw_only=True, frozen=True):
     set: dict[str, Any] = msgspec.field(default_factory=dict)
     drop: tuple[str, ...] = ()
     values: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    spread: dict[str, dict[str, dict[str, Any]]] = msgspec.field(default_factory=dict)
+
+
+class OutputSection(Section, kw_only=True, frozen=True):
+    path: str = ""  # where in the provider's output lies what callers expect: "images[*].url", "video.url"
+    form: str = ""  # "list", "one", "text"; empty: as it is
 
 
 class OfferSection(Section, kw_only=True, frozen=True):
@@ -83,6 +99,7 @@ class OfferSection(Section, kw_only=True, frozen=True):
     price: dict[str, str] = msgspec.field(default_factory=dict)  # {per_second = "0.000725"}
     region: str = ""
     input: InputSection = InputSection()
+    output: OutputSection = OutputSection()
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     capabilities: tuple[str, ...] = ()
     concurrency: int = 0
@@ -95,6 +112,7 @@ class ModelSection(Section, kw_only=True, frozen=True):
     version: str = ""  # 64 hex; derived from name and schema if absent
     schema: str = ""  # path of a JSON file: {"Input": {...}, "Output": {...}} or a whole OpenAPI document
     policy: str = ""
+    extend: bool = False  # beside the catalogue's offers of this model, not in their place
     offers: tuple[OfferSection, ...] = ()
 
 
@@ -119,6 +137,12 @@ class Telemetry(Section, kw_only=True, frozen=True):
     log_format: str = "text"  # text, json
     metrics: bool = True
     metrics_key: bool = False  # /metrics asks for a key with scope admin
+    otlp_endpoint: str = ""  # of a collector, without /v1/…; empty: as the OTEL_* environment says
+
+
+class Dashboard(Section, kw_only=True, frozen=True):
+    enabled: bool = True  # /dashboard and /ops/v1, for keys with the scope "admin"
+    budget_per_hour: str = ""  # dollars, as "20.00": what is spent is shown against it; empty: against nothing
 
 
 class Config(Section, kw_only=True, frozen=True):
@@ -130,7 +154,9 @@ class Config(Section, kw_only=True, frozen=True):
     keys: dict[str, Key] = msgspec.field(default_factory=dict)
     webhooks: Webhooks = Webhooks()
     providers: dict[str, Provider] = msgspec.field(default_factory=dict)
+    catalogue: CatalogueSection = CatalogueSection()
     models: tuple[ModelSection, ...] = ()
     policies: Policies = Policies()
     local: Local = Local()
     telemetry: Telemetry = Telemetry()
+    dashboard: Dashboard = Dashboard()

@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.contract.errors import ConfigurationError, refuse
+from gateway.contract.observer import Observer
 from policies.document import Policy
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class PolicyFiles:
         self._seen = self._fingerprint()  # before reading: a write in between shows as a change later
         self._pending: Fingerprint | None = None
         self._current = self._read_all()
+        self.observer = Observer()  # whoever runs it may set its own; it is told from a thread
 
     def current(self) -> PolicySet:
         return self._current
@@ -87,10 +89,12 @@ class PolicyFiles:
         except ConfigurationError as error:
             for line in str(error).splitlines():
                 log.error("policies refused, version %s stays: %s", before.version, line)  # noqa: TRY400 - no trace: it says all
+            self.observer.policies_read(before.version, refused=True)
             return False
         if self._current.version == before.version:
             return False
         log.info("policies swapped, version %s → %s: %s", before.version, self._current.version, self._changes(before))
+        self.observer.policies_read(self._current.version, refused=False)
         return True
 
     def _changes(self, before: PolicySet) -> str:

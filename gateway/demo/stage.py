@@ -73,6 +73,7 @@ def configuration(addresses: dict[str, str], receiver_port: int) -> str:
         f'[webhooks]\nallow = ["{HOST}:{receiver_port}"]\nallow_http = true\n',
         '[policies]\nfiles = ["policies.toml"]\ndefault = "by-cost"\n',
         '[telemetry]\nlog_level = "warning"\n',
+        "[catalogue]\nenabled = false\n",  # whatever tokens there are, nothing is paid for here
     ]
     parts += [
         f'[providers.{name}]\nadapter = "replicate"\nbase_url = "{address}"\n'

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from gateway.cli import main
 
 SERVED = """
+[catalogue]
+enabled = false
 [server]
 public_url = "https://turnout.example"
 [providers.replicate]
@@ -203,3 +206,62 @@ def test_an_offer_of_the_local_backend_may_be_written_down_like_any_other(
     )
     assert main(["check", "--config", str(file)]) == 0
     assert "acme/up | local: turnout/upscaler | $0.00 per prediction" in rows(capsys.readouterr().out)
+
+
+MISFITS = """
+[providers.fal]
+token = "env:KEY"
+sites = { snyc = "https://fal.internal", sync = "https://fal.run" }
+[providers.bedrock.credentials]
+access_key_id = "env:KEY"
+[providers.elevenlabs.credentials]
+tokn = "env:KEY"
+[providers.cog]
+sites = { sync = "https://cog.internal" }
+"""
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_credentials_and_sites_that_an_adapter_has_no_use_for_are_a_line_each(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KEY", "canary")
+    file = tmp_path / "t.toml"
+    file.write_text(MISFITS)
+    assert main([command, "--config", str(file), *(("--port", "0") if command == "serve" else ())]) == 2
+    said = capsys.readouterr().err
+    assert said.splitlines() == [
+        f'turnout: {file}:4: providers.fal.sites.snyc: the adapter has no such site; did you mean "sync"?',
+        f"turnout: {file}:5: providers.bedrock.credentials: its credentials are not complete; "
+        "it takes token or else access_key_id, secret_access_key",
+        f"turnout: {file}:8: providers.elevenlabs.credentials.tokn: unknown credential 'tokn'; did you mean 'token'?",
+        f"turnout: {file}:10: providers.cog.sites.sync: the adapter has no such site; leave it out",
+    ]
+    assert "canary" not in said
+
+
+def test_options_of_an_offer_that_its_adapter_has_no_use_for_are_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "t.toml"
+    file.write_text(
+        '[providers.fal]\n[[models]]\nname = "acme/x"\n[[models.offers]]\nprovider = "fal"\nname = "x"\n'
+        "options = { snyc = true }\n"
+    )
+    assert main(["check", "--config", str(file)]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"turnout: {file}:7: models[0].offers[0].options: options of adapter fal: "
+        "unknown key 'snyc'; did you mean 'sync'?"
+    ]
+
+
+def test_providers_from_the_environment_are_told_and_the_catalogue_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FAL_KEY", "id:canary")
+    assert main(["check"]) == 0
+    said = capsys.readouterr().out
+    assert "fal | fal | https://queue.fal.run | found (env:FAL_KEY) | no public_url, polled" in rows(said)
+    assert re.search(r"and [3-9][0-9] models of the catalogue: `turnout models` lists them", said)
+    assert "canary" not in said

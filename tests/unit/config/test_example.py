@@ -58,12 +58,15 @@ def test_the_model_is_seen_whole() -> None:
         "keys",
         "webhooks",
         "providers",
+        "catalogue",
         "models",
         "models.offers",
         "models.offers.input",
+        "models.offers.output",
         "policies",
         "local",
         "telemetry",
+        "dashboard",
     ]
 
 

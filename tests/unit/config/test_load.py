@@ -121,6 +121,11 @@ def test_a_byte_order_mark_and_windows_lines_do_no_harm(tmp_path: Path) -> None:
             'write it as "https://host" or "https://host/path"',
         ),
         (
+            '[dashboard]\nbudget_per_hour = "twenty"',
+            "turnout.toml:2: dashboard.budget_per_hour: 'twenty' is no amount of dollars such as \"0.05\"; "
+            'write dollars, as "20.00"',
+        ),
+        (
             '[policies]\ndefault = "balancd"',
             'turnout.toml:2: policies.default: unknown policy "balancd"; did you mean "balanced"?',
         ),
@@ -312,6 +317,63 @@ files = ["absent.toml"]
 # -- keys and secrets ------------------------------------------------------------------------------------------------
 
 
+def test_credentials_of_several_parts_are_found_and_a_token_is_said_once(tmp_path: Path) -> None:
+    text = """
+[providers.bedrock.credentials]
+access_key_id = "env:ID"
+secret_access_key = "env:SECRET"
+"""
+    loaded = fine(text, tmp_path, {"ID": "AKIA", "SECRET": "s3"})
+    assert loaded.secrets == {
+        "providers.bedrock.credentials.access_key_id": Secret("AKIA"),
+        "providers.bedrock.credentials.secret_access_key": Secret("s3"),
+    }
+    [gone] = faults(text, tmp_path, {"ID": "AKIA"})
+    assert gone.startswith(
+        "turnout.toml:4: providers.bedrock.credentials.secret_access_key: environment variable SECRET"
+    )
+    twice = '[providers.fal]\ntoken = "env:ID"\ncredentials = { token = "env:ID" }\n'
+    assert faults(twice, tmp_path, {"ID": "a"}) == [
+        "turnout.toml:2: providers.fal.token: credentials.token says it already; leave one of the two out"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "fits"),
+    [
+        ("images[*].url", True),
+        ("images[0].url", True),
+        ("video.url", True),
+        ("[0].choices[0].tokens", True),
+        ("[*].generated_text", True),
+        ("[*]", True),
+        ("a[0][*]", True),
+        ("", True),
+        ("images[x]", False),
+        ("images[-1]", False),
+        (".url", False),
+        ("images.", False),
+        ("a..b", False),
+        ("images[0", False),
+        ("images[0]url", False),
+    ],
+)
+def test_a_path_into_an_output_is_keys_and_list_steps(path: str, fits: bool, tmp_path: Path) -> None:
+    text = f"""
+[[models]]
+name = "acme/x"
+[[models.offers]]
+provider = "local"
+name = "x"
+output = {{ path = "{path}" }}
+"""
+    if fits:
+        assert fine(text, tmp_path).config.models[0].offers[0].output.path == path
+    else:
+        [fault] = faults(text, tmp_path)
+        assert fault.startswith("turnout.toml:7: models[0].offers[0].output.path: this is no path into an output")
+
+
 def test_secrets_are_found_and_never_shown(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(HASH + "\n")
     text = f"""
@@ -331,7 +393,7 @@ webhook_secret = "env:HOOK"
         "keys.app.hash": Secret(HASH.replace("0123", "aaaa")),
         "keys.ci.hash": Secret(HASH),
         "webhooks.secret": Secret(hook),
-        "providers.replicate.token": Secret("r8_canary"),
+        "providers.replicate.credentials.token": Secret("r8_canary"),
         "providers.replicate.webhook_secret": Secret(hook),
     }
     assert sorted(loaded.secret_values) == sorted([hook, hook, "r8_canary"])
