@@ -34,9 +34,17 @@ from gateway.contract.clock import RandomIds, SystemClock
 from gateway.contract.errors import ConfigurationError
 from gateway.contract.host import is_loopback
 from gateway.contract.key import KeyRecord, new_key
+from gateway.contract.money import parse_dollars
 from gateway.contract.observer import Observer, Observers
 from gateway.contract.prediction import Prediction
 from gateway.contract.provider import Adapter
+from gateway.contract.trace import given
+from gateway.dashboard.act import Acts, replay
+from gateway.dashboard.journal import Journal
+from gateway.dashboard.operations import Operations
+from gateway.dashboard.route import Routes
+from gateway.dashboard.shell import Shell
+from gateway.dashboard.view import Policies, View
 from gateway.delivery.outbox import Outbox
 from gateway.delivery.webhook import Sender, new_secret
 from gateway.edge import EdgeServer, bind
@@ -52,10 +60,11 @@ from gateway.routing.planner import Planner
 from gateway.routing.signals import Board
 from gateway.store.protocol import Store
 from gateway.store.sqlite import SqliteStore
-from gateway.telemetry.logs import LogObserver, setup
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.export import metric_exporters_from, secrets_of, tracing_from
+from gateway.telemetry.logs import setup
+from gateway.telemetry.metrics import Metrics, Sources
 from gateway.telemetry.redaction import Redaction
-from gateway.telemetry.tracing import tracing_from
+from gateway.telemetry.transition import LogObserver
 from local_backend.supervisor import LocalBackend
 from providers._driver import HttpDriver
 
@@ -67,7 +76,7 @@ _LOCAL_ANSWER_BYTES = 140_000_000  # a picture of 100 MB as base64
 
 def serve(loaded: Loaded, *, host: str | None = None, port: int | None = None) -> int:
     """`turnout serve`: until SIGTERM or SIGINT, then drains. Raises ConfigurationError before anything is started."""
-    redaction = Redaction(loaded.secret_values)
+    redaction = Redaction((*loaded.secret_values, *secrets_of(os.environ)))
     setup(level=loaded.config.telemetry.log_level, format=loaded.config.telemetry.log_format, redaction=redaction)
     server = loaded.config.server
     host = host or server.host
@@ -94,7 +103,7 @@ async def _serve(
     async with running(loaded, public_url=public_url, keys=keys, redaction=redaction) as gateway:
         drain_seconds = loaded.config.server.drain_seconds
         server = EdgeServer(gateway.app, begin_drain=gateway.engine.begin_drain, drain_seconds=drain_seconds)
-        _greet(address, public_url, made)
+        _greet(address, public_url, made, dashboard=loaded.config.dashboard.enabled)
         # What was made at the start stays; young garbage is nearly all there is, and dies by its reference counts.
         gc.collect()
         gc.freeze()
@@ -125,9 +134,15 @@ async def running(
     surveyed = survey(loaded, clock=clock)
     catalog = surveyed.catalog
     drivers = _drivers(loaded, surveyed.adapters, clock)
-    metrics = Metrics(version=__version__, offers=[offer.id for model in catalog.models() for offer in model.offers])
-    tracing = tracing_from(os.environ, version=__version__)
-    heard = (metrics if config.telemetry.metrics else None, tracing, LogObserver())
+    endpoint, is_json = config.telemetry.otlp_endpoint, config.telemetry.log_format == "json"
+    tracing = tracing_from(os.environ, endpoint=endpoint, version=__version__)
+    metrics = Metrics(
+        version=__version__,
+        offers=[offer.id for model in catalog.models() for offer in model.offers],
+        exporters=metric_exporters_from(os.environ, endpoint=endpoint) if config.telemetry.metrics else (),
+    )
+    journal = Journal(clock, version=__version__) if config.dashboard.enabled else None
+    heard = (metrics if config.telemetry.metrics else None, tracing, LogObserver(transitions=is_json), journal)
     observer = Observers(*(one for one in heard if one is not None))
 
     async with contextlib.AsyncExitStack() as stack:
@@ -138,7 +153,7 @@ async def running(
             stack.push_async_callback(driver.aclose)
 
         def snapshot(prediction: Prediction) -> bytes:
-            return prediction_bytes(prediction, public_url=public_url)
+            return prediction_bytes(prediction, public_url=public_url, has_page=journal is not None)
 
         with loaded.blaming("store", "url"):
             store = await SqliteStore.open(
@@ -174,6 +189,12 @@ async def running(
 
         board = Board(clock)
         breakers = Breakers(clock=clock, draw=draw, observer=observer)
+        with journal.forcing() if journal is not None else contextlib.nullcontext():
+            await replay(store, breakers, offers=[offer.id for model in catalog.models() for offer in model.offers])
+
+        def is_ready(provider: str) -> bool:
+            return provider in links and (provider != LOCAL or (local is not None and local.is_ready))
+
         planner = Planner(
             catalog=lambda: catalog,
             board=board,
@@ -181,7 +202,7 @@ async def running(
             policies=lambda: loaded.policies.current().policies,
             default=config.policies.default,
             limits={name: section.concurrency for name, section in config.providers.items()},
-            ready=lambda provider: provider in links and (provider != LOCAL or (local is not None and local.is_ready)),
+            ready=is_ready,
             draw=draw,
         )
         sender = Sender(guard, (webhook_secret,), clock, timeout_seconds=config.webhooks.timeout_seconds)
@@ -196,6 +217,8 @@ async def running(
             observer=observer,
             schedule_seconds=config.webhooks.schedule_seconds,
             timeout_seconds=config.webhooks.timeout_seconds,
+            look=store.get if tracing is not None or is_json or journal is not None else None,
+            trace=tracing.delivery_context if tracing is not None else None,
         )
         parts = Parts(
             planner=planner,
@@ -211,6 +234,7 @@ async def running(
             secret=secret,
             callback_base=public_url,
             timing=Timing(),
+            traceparent=tracing.attempt_context if tracing is not None else given,
         )
         engine = Engine(
             store,
@@ -220,9 +244,37 @@ async def running(
             max_in_flight=config.server.max_in_flight,
             wake_outbox=outbox.wake,
         )
-        metrics.observe(open_count=lambda: engine.open_count)
+        loaded.policies.observer = observer
+        metrics.observe(
+            Sources(
+                now=clock.now,
+                held=engine.open_predictions,
+                delivering=outbox.in_hand,
+                receivers=outbox.receivers,
+                headroom=lambda: {
+                    name: driver.headroom for name, driver in drivers.items() if driver.headroom is not None
+                },
+                policy_version=lambda: loaded.policies.current().version,
+                local_backend=lambda: local.health if local is not None else {},
+            )
+        )
         repeats = Repeats()
         await recall(repeats, store, owners=list(keys), at=clock.now(), now=clock.monotonic())
+
+        routes = Routes(
+            catalog,
+            board,
+            breakers,
+            providers=list(links),
+            limits={name: section.concurrency for name, section in config.providers.items()},
+            is_ready=is_ready,
+            headroom=lambda name: drivers[name].headroom if name in drivers else None,
+        )
+        operations = None
+        if journal is not None:
+            operations = await _operations(
+                loaded, journal, routes, engine, store, breakers, outbox, artifacts, public_url
+            )
 
         delivering = asyncio.create_task(outbox.run(), name="turnout-outbox")
         stack.push_async_callback(_end, delivering)
@@ -253,6 +305,8 @@ async def running(
             max_file_bytes=config.artifacts.max_file_bytes,
             file_seconds=config.artifacts.file_seconds,
             repeats=repeats,
+            operations=operations,
+            shell=Shell(public_url=public_url) if operations is not None else None,
         )
         yield Gateway(application(context), engine, store, catalog, local)
 
@@ -260,16 +314,55 @@ async def running(
 # -- the parts --------------------------------------------------------------------------------------------------------
 
 
+async def _operations(
+    loaded: Loaded,
+    journal: Journal,
+    routes: Routes,
+    engine: Engine,
+    store: Store,
+    breakers: Breakers,
+    outbox: Outbox,
+    artifacts: Artifacts,
+    public_url: str,
+) -> Operations:
+    """What the dashboard shows and does, with the last hour read back from the store."""
+    clock, budget = SystemClock(), loaded.config.dashboard.budget_per_hour
+
+    def policies() -> Policies:
+        current = loaded.policies.current()
+        return Policies(current.names, current.version)
+
+    view = View(
+        journal,
+        routes,
+        clock=clock,
+        version=__version__,
+        policies=policies,
+        open_predictions=engine.open_predictions,
+        is_draining=lambda: engine.is_draining,
+        budget_nanos=parse_dollars(budget) if budget else None,
+    )
+    acts = Acts(store, engine, breakers, journal, offers=routes.offers, retry_receiver=outbox.retry, clock=clock)
+    operations = Operations(store, view, journal, acts, artifacts, engine=engine, clock=clock, base=public_url)
+    await operations.refill()
+    return operations
+
+
 def _drivers(loaded: Loaded, adapters: Mapping[str, Adapter], clock: SystemClock) -> dict[str, HttpDriver]:
     drivers: dict[str, HttpDriver] = {}
     for name, section in loaded.config.providers.items():
-        token = loaded.secrets.get(f"providers.{name}.token")
+        prefix = f"providers.{name}.credentials."
         callback_secret = loaded.secrets.get(f"providers.{name}.webhook_secret")
         drivers[name] = HttpDriver(
             name,
             adapters[name],
             base_url=section.base_url,
-            token=token.reveal() if token is not None else None,
+            sites=section.sites,
+            credentials={
+                place.removeprefix(prefix): secret.reveal()
+                for place, secret in loaded.secrets.items()
+                if place.startswith(prefix)
+            },
             submit_seconds=section.submit_seconds,
             poll_seconds=section.poll_seconds,
             max_connections=section.max_connections,
@@ -362,7 +455,7 @@ def _keys(loaded: Loaded, host: str) -> tuple[dict[str, KeyRecord], str | None]:
     return {"default": KeyRecord(name="default", hash=made.hash, scopes=scopes)}, made.text
 
 
-def _greet(address: str, public_url: str, made: str | None) -> None:
+def _greet(address: str, public_url: str, made: str | None, *, dashboard: bool) -> None:
     lines = [f"Turnout {__version__} serves at {address}/v1"]
     if public_url != address:
         lines.append(f"Callers see {public_url}/v1")
@@ -371,6 +464,8 @@ def _greet(address: str, public_url: str, made: str | None) -> None:
             f"No key is configured; this one is good until the next start:\n  export REPLICATE_API_TOKEN={made}"
         )
         lines.append(f"  export REPLICATE_BASE_URL={public_url}")
+    if dashboard:
+        lines.append(f"Dashboard, for keys with the scope admin: {address}/dashboard")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
 

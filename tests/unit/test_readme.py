@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.cli import _parser
+from gateway.config.catalogue import read_catalogue
 from gateway.config.load import parse
+from gateway.contract.provider import Adapter
 from policies.reading import read
+from tests import provider_table
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -53,3 +57,38 @@ def test_every_file_it_names_is_there() -> None:
     assert named
     for path in named:
         assert (ROOT / path).exists(), path
+
+
+def test_the_table_of_providers_is_what_the_adapters_declare() -> None:
+    assert provider_table.table() in README, "python -m tests.provider_table prints it anew"
+
+
+def test_the_catalogue_is_as_large_as_it_says() -> None:
+    models = read_catalogue(()).models.values()
+    offers = [offer for model in models for offer in model.offers if offer.adapter]
+    adapters = [{offer.adapter for offer in model.offers if offer.adapter} for model in models]
+    two_tokens = {"fal", "replicate"}
+    figures = (
+        f"{len(models)} popular models",
+        f"{len(offers)} offers",
+        f"{len(set().union(*adapters) - {'local'})} providers",
+        f"{sum(len(names) > 1 for names in adapters)} of them at two or more",
+        f"{sum(bool(names & two_tokens) for names in adapters)} are served",
+        f"{sum(names >= two_tokens for names in adapters)} of them by both",
+    )
+    words = " ".join(README.split())
+    assert [figure for figure in figures if figure not in words] == []
+
+
+def test_every_picture_it_shows_is_there() -> None:
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert shown
+    for path in shown:
+        assert (ROOT / path).stat().st_size < 400_000, path
+
+
+def test_the_newcomers_adapter_is_one() -> None:
+    (code,) = [text for text in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "class Acme(" in text]
+    names: dict[str, Any] = {"__name__": "acme_turnout"}
+    exec(compile(code, "README.md", "exec"), names)
+    assert isinstance(names["Acme"](), Adapter)

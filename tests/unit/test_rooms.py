@@ -29,9 +29,18 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "gateway.telemetry": frozenset({"gateway.contract"}),
     "gateway.edge": frozenset({"gateway.contract"}),
     "gateway.plugins": frozenset({"gateway.contract"}),
+    "gateway.dashboard": frozenset({"gateway.contract", "gateway.routing", "gateway.store.protocol"}),
     "gateway.delivery": frozenset({"gateway.contract", "gateway.store.protocol", "gateway.net"}),
     "gateway.engine": frozenset({"gateway.contract", "gateway.routing", "gateway.store.protocol"}),
-    "gateway.api": frozenset({"gateway.contract", "gateway.engine", "gateway.store.protocol", "gateway.config.model"}),
+    "gateway.api": frozenset(
+        {
+            "gateway.contract",
+            "gateway.engine",
+            "gateway.store.protocol",
+            "gateway.config.model",
+            "gateway.dashboard.shape",  # the words of it: who gathers them is handed in
+        }
+    ),
     "gateway.testing": frozenset({"gateway.contract", "providers"}),
     "gateway.simulator": frozenset({"gateway.contract", "providers"}),
     "gateway.demo": None,
@@ -56,7 +65,7 @@ ONLY_FOR: dict[str, frozenset[str]] = {
 THIRD_PARTIES: dict[str, frozenset[str]] = {
     "gateway.contract": frozenset({"msgspec"}),
     "policies": frozenset({"msgspec"}),
-    "providers": frozenset({"msgspec", "httpx", "httpx_aiohttp", "aiohttp"}),
+    "providers": frozenset({"msgspec", "httpx", "httpx_aiohttp", "aiohttp", "yarl", "cryptography"}),
     "gateway.config": frozenset({"msgspec"}),
     "gateway.routing": frozenset({"msgspec", "aiobreaker"}),
     "gateway.engine": frozenset({"msgspec"}),

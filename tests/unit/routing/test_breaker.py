@@ -292,6 +292,16 @@ def test_ops_hold_it_closed_whatever_happens(breaker: Breaker, heard: Heard) -> 
     assert heard.moves == [("closed", "open"), ("open", "closed")]
 
 
+def test_how_it_stands_says_why_and_by_whose_hand(clock: ManualClock, breaker: Breaker) -> None:
+    assert breaker.standing() == (BreakerState.CLOSED, None, "", None)
+    fail(breaker, 5)
+    assert breaker.standing() == (BreakerState.OPEN, OPEN_SECONDS, "5 failures in a row; open for 15 s", None)
+    breaker.force_open(who="ann", why="invoice dispute")  # as open as it was, and now by hand
+    assert breaker.standing() == (BreakerState.OPEN, None, "opened by ann: invoice dispute", BreakerState.OPEN)
+    breaker.release(who="ben", why="settled")
+    assert breaker.standing() == (BreakerState.CLOSED, None, "reset by ben: settled", None)
+
+
 def test_a_reset_forgets_how_often_it_opened(clock: ManualClock, breaker: Breaker) -> None:
     for _ in range(3):
         fail(breaker, 5 if state(breaker) is BreakerState.CLOSED else 1)
