@@ -324,12 +324,12 @@ async def test_a_job_in_the_background_ends_by_callback(idle: str, input: dict[s
         while not facts or not facts[-1].phase.is_end:
             line, headers, body = await callbacks.one()
             assert line.startswith("POST /cb/token ")
-            fact = driver.read_callback(headers, body, now=datetime.now(UTC)).fact
+            fact = (await driver.read_callback(headers, body, now=datetime.now(UTC))).fact
             assert fact is not None
             assert fact.handle == accepted.handle == {"id": sent.idempotency_id}
             facts.append(fact)
             with pytest.raises(CallbackForged):
-                driver.read_callback(headers | {"authorization": "Bearer guess"}, body, now=datetime.now(UTC))
+                await driver.read_callback(headers | {"authorization": "Bearer guess"}, body, now=datetime.now(UTC))
     assert [fact.phase for fact in facts] == [Phase.RUNNING, end]
     assert facts[-1].output == (["ONE", "HERON"] if end is Phase.SUCCEEDED else None)
 
@@ -344,7 +344,7 @@ async def test_a_job_in_the_background_is_canceled_and_calls_back_about_it(idle:
         phases = []
         while Phase.CANCELED not in phases:
             _, headers, body = await callbacks.one()
-            fact = driver.read_callback(headers, body, now=datetime.now(UTC)).fact
+            fact = (await driver.read_callback(headers, body, now=datetime.now(UTC))).fact
             assert fact is not None
             phases.append(fact.phase)
         assert await guest.left()
