@@ -26,7 +26,7 @@ from gateway.testing.recording import Conversation, answer, read_recording, reco
 from tests.contract.test_recordings import RECORDINGS, build, public_adapters
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
-FEW = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Moment(NamedTuple):
