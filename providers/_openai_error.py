@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,9 @@ import msgspec
 
 from gateway.contract.errors import (
     AtCapacity,
+    CredentialRefused,
     InputModerated,
+    InputUnfit,
     JobFailed,
     ModelMissing,
     OutcomeUnknown,
@@ -19,7 +22,8 @@ from gateway.contract.errors import (
 )
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import HttpResponse
-from providers._adapter import Malformed, failure_of, kind_of, quote, read_json, words_of
+from providers._adapter import failure_of, kind_of
+from providers._reading import Malformed, quote, read_json, words_of
 
 _MODERATED = {
     "content_policy_violation",
@@ -34,8 +38,12 @@ _WALLET = {
     "insufficient_credits",
     "insufficient_balance",
 }
+_UNFIT = {"context_length_exceeded"}  # others may serve the same model with more room
 _LIMITED = {"rate_limit_exceeded", "rate_limit_error", "requests", "tokens"}
 _MISSING = {"model_not_found", "deploymentnotfound"}
+_STRANGER = {"no_db_connection"}  # LiteLLM's 400 for a key that it would have to look up and cannot
+# LiteLLM's 400 for a model it has not, of type "invalid_request_error": https://docs.litellm.ai/docs/proxy
+_NO_SUCH_MODEL = re.compile(r"\bInvalid model name passed in model=")
 _ON_THE_WAY = {408, 502, 504, *range(520, 525)}  # whoever says these stands between us and the server
 _BUSY = {"unavailable_error", "overloaded_error", "server_overloaded", "engine_overloaded"}
 
@@ -112,7 +120,7 @@ def classify(error: ApiError, status: int) -> type[ProviderFailure]:
     These calls are synchronous: once the server itself has said "error", nothing of ours runs on. So a 500 is a failed
     job, and not an unknown outcome as it is where a job outlives its submit.
     """
-    by_words = _by_words(error.codes)
+    by_words = _by_words(error)
     if by_words is not None:
         return by_words
     if 200 <= status < 300:  # in the midst of a stream, or inside a 200
@@ -123,16 +131,19 @@ def classify(error: ApiError, status: int) -> type[ProviderFailure]:
     return JobFailed if kind is OutcomeUnknown and status not in _ON_THE_WAY else kind
 
 
-def _by_words(codes: frozenset[str]) -> type[ProviderFailure] | None:
+def _by_words(error: ApiError) -> type[ProviderFailure] | None:
     # A filter's no comes as 400, 403 or 200, an empty wallet as 400, 402, 403 or 429: the words decide.
     kinds: tuple[tuple[set[str], type[ProviderFailure]], ...] = (
         (_MODERATED, InputModerated),
         (_WALLET, WalletEmpty),
         (_MISSING, ModelMissing),
+        (_UNFIT, InputUnfit),
+        (_STRANGER, CredentialRefused),
         (_LIMITED, RateLimited),
         (_BUSY, AtCapacity),
     )
-    return next((kind for words, kind in kinds if codes & words), None)
+    by_code = next((kind for words, kind in kinds if error.codes & words), None)
+    return by_code or (ModelMissing if _NO_SUCH_MODEL.search(error.message) else None)
 
 
 def refused(response: HttpResponse, *, judge: Judge | None = None, outlives_its_call: bool = False) -> ProviderFailure:
@@ -153,7 +164,7 @@ def refused(response: HttpResponse, *, judge: Judge | None = None, outlives_its_
 def _kind(error: ApiError | None, response: HttpResponse, outlives_its_call: bool) -> type[ProviderFailure]:
     kind = kind_of(response.status)
     if error is not None:
-        by_words = _by_words(error.codes)
+        by_words = _by_words(error)
         kind = by_words or (kind if outlives_its_call else classify(error, response.status))
     verdict = response.headers.get("x-should-retry", "").strip().lower()
     if response.status == 429 and verdict == "false" and not (error and error.codes & _LIMITED):

@@ -17,7 +17,7 @@ from gateway.testing.recording import read_recording, recordings
 
 FOLDER = Path(__file__).parent / "contract" / "recordings"
 HEAD = (
-    "| adapter | speaks to | credentials | jobs | cancel | callbacks | cost | recordings | beside them | facts |\n"
+    "| adapter | speaks to | credentials | jobs | cancel | callbacks | cost | recordings | run against, beside our fakes | facts |\n"
     "|---|---|---|---|---|---|---|---|---|---|"
 )
 _CANCEL = {
@@ -49,7 +49,7 @@ def row(folder: Path) -> str:
         {Callbacks.NONE: "none", Callbacks.UNSIGNED: "unsigned: a nudge"}.get(able.callbacks, _signed(adapter)),
         _COST[able.cost],
         f"{kinds['recorded']} / {kinds['documented']} / {kinds['derived']}",
-        index.get("beside", "a fake over sockets"),
+        index["beside"],
         index["facts"],
     )
     return f"| {' | '.join(cells)} |"

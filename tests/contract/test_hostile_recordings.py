@@ -13,17 +13,21 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
+import httpx
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.contract.errors import CallbackForged, Failure, ProviderFailure, Verdict
+from gateway.contract.errors import CallbackForged, Failure, PollFailed, ProviderFailure, Verdict
 from gateway.contract.fact import Fact
 from gateway.contract.provider import Adapter, Ask, Call, Callback, Cancellation, HttpResponse
 from gateway.testing.recording import Conversation, answer, read_recording, recordings
+from providers._driver import HttpDriver
 from tests.contract.test_recordings import RECORDINGS, build, public_adapters
+from tests.e2e.fakes import script as scripts
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 FEW = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -234,3 +238,34 @@ def test_nobody_without_a_secret_says_anything(word: str) -> None:
             assert callback.fact is None
 
     check()
+
+
+def told_of_jobs(word: str) -> list[scripts.Exchange]:
+    """Answers to polls that say which job they are about."""
+    script = scripts.success(word)
+    forms = {form.encode() for form in (script.id, unquote(script.id or "")) if form}
+    return [e for e in script.exchanges if e.do == "poll" and any(form in e.body for form in forms)]
+
+
+@pytest.mark.parametrize("word", [word for word in public_adapters() if told_of_jobs(word)])
+async def test_an_answer_about_somebody_elses_job_is_refused(word: str) -> None:
+    script = scripts.success(word)
+    about = told_of_jobs(word)[-1]
+    id = unquote(script.id or "")
+    other = f"{id[:-6]}{'0a0a0a' if id[-6:] != '0a0a0a' else '1b1b1b'}"
+    theirs = about.body.replace(id.encode(), other.encode())
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        submit = script.exchanges[0]
+        if request.method == submit.request.method and not asked:
+            asked.append(request)
+            return httpx.Response(submit.status, headers=submit.headers, content=submit.body)
+        return httpx.Response(about.status, headers=about.headers, content=theirs)
+
+    asked: list[httpx.Request] = []
+    driver = HttpDriver(word, script.adapter, transport=httpx.MockTransport(respond))
+    fact = await driver.submit(script.call)
+    assert fact.handle is not None
+    with pytest.raises(PollFailed):
+        await driver.poll(fact.handle)
+    await driver.aclose()

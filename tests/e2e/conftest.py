@@ -166,7 +166,7 @@ def python2(gateway: GatewayProcess) -> Script:
     try:
         folder = prepared.python2()
     except NotPrepared as reason:
-        _absent(reason)
+        absent(reason)
     # -S: nothing of our own virtual environment, which has another version of it.
     command = [sys.executable, "-S", str(prepared.HERE / "python2.py")]
     environ = {
@@ -184,7 +184,7 @@ def npm(gateway: GatewayProcess) -> Callable[..., Script]:
     try:
         folder = prepared.npm()
     except NotPrepared as reason:
-        _absent(reason)
+        absent(reason)
     package = folder / "node_modules" / "replicate" / "index.js"
 
     def script(name: str) -> Script:
@@ -198,7 +198,7 @@ def npm(gateway: GatewayProcess) -> Callable[..., Script]:
     return script
 
 
-def _absent(reason: NotPrepared) -> NoReturn:
+def absent(reason: NotPrepared) -> NoReturn:
     if os.environ.get(prepared.REQUIRED) == "1":
         pytest.fail(f"{prepared.REQUIRED}=1, but {reason}")
     pytest.skip(str(reason))

@@ -1,5 +1,6 @@
 """
-The official clients that cannot live in our virtual environment, each in a folder of its own under `.clients/`.
+The official clients and real servers that cannot live in our virtual environment, in folders of their own under
+`.clients/`.
 
 `python -m tests.e2e.clients.prepared` makes them ready; tests do so too where they are missing. Runs no test.
 """
@@ -17,6 +18,25 @@ from typing import Any
 
 PYTHON2 = "2.0.0b4"
 NPM = "1.4.0"
+# The vendors' own clients, which are pointed at our fakes of them. One environment: they bear with each other.
+VENDORS = {
+    "boto3": "1.44.5",
+    "cloudflare": "5.9.0",
+    "elevenlabs": "2.78.0",
+    "fal-client": "1.0.3",
+    "fireworks-ai": "1.2.28",
+    "google-genai": "3.4.0",
+    "huggingface_hub": "1.33.0",
+    "lumaai": "1.21.0",
+    "openai": "2.54.0",
+    "runpod": "1.12.0",
+    "runwayml": "5.24.0",
+    "together": "3.1.1",
+    "tritonclient[http]": "2.73.0",
+}
+# Real servers of dialects that we speak.
+LITELLM = {"litellm[proxy]": "1.106.2"}
+MLSERVER = {"mlserver": "1.7.1"}
 ROOT = Path(__file__).parents[3] / ".clients"
 HERE = Path(__file__).parent
 # Set where their absence must not pass unnoticed, as in .ci/run.
@@ -30,12 +50,22 @@ class NotPrepared(Exception):
 
 def python2() -> Path:
     """The folder for PYTHONPATH. Raises NotPrepared."""
-    folder = ROOT / f"python2-{sys.implementation.cache_tag}"  # it brings compiled parts
-    if not (folder / f"replicate-{PYTHON2}.dist-info").is_dir():
-        shutil.rmtree(folder, ignore_errors=True)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        _make([*pip, "--target", str(folder), f"replicate=={PYTHON2}"])
-    return folder
+    return _installed("python2", {"replicate": PYTHON2})
+
+
+def vendors() -> Path:
+    """The folder for PYTHONPATH that has the vendors' clients. Raises NotPrepared."""
+    return _installed("vendors", VENDORS)
+
+
+def litellm() -> Path:
+    """The folder for PYTHONPATH that has LiteLLM's proxy. Raises NotPrepared."""
+    return _installed("litellm", LITELLM)
+
+
+def mlserver() -> Path:
+    """The folder for PYTHONPATH that has MLServer. Raises NotPrepared."""
+    return _installed("mlserver", MLSERVER)
 
 
 def npm() -> Path:
@@ -46,6 +76,19 @@ def npm() -> Path:
     package = folder / "node_modules" / "replicate" / "package.json"
     if not package.exists() or json.loads(package.read_text())["version"] != NPM:
         _make(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), f"replicate@{NPM}"])
+    return folder
+
+
+def _installed(name: str, packages: Mapping[str, str]) -> Path:
+    """A folder with these and what they need, made anew if it is not the one that was asked for."""
+    folder = ROOT / f"{name}-{sys.implementation.cache_tag}"  # they bring compiled parts
+    wanted = sorted(f"{package}=={version}" for package, version in packages.items())
+    made = folder / "made-of.json"  # written last: a folder that was left half made is none
+    if not made.exists() or json.loads(made.read_text()) != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+        _make([*pip, "--target", str(folder), *wanted])
+        made.write_text(json.dumps(wanted))
     return folder
 
 
@@ -86,7 +129,7 @@ class Script:
 
 def main() -> int:
     try:
-        for prepared in (python2(), npm()):
+        for prepared in (python2(), npm(), vendors(), litellm(), mlserver()):
             sys.stdout.write(f"{prepared}\n")
     except NotPrepared as reason:
         sys.stderr.write(f"{reason}\n")

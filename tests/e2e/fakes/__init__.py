@@ -1,0 +1,1 @@
+"""Providers behind real sockets that speak by their adapters' recordings, make seeded trouble, and keep books."""
