@@ -297,7 +297,7 @@ async def running(
             check_url=guard.check_url,
             check_input_url=file_guard.check_literal,
             observer=observer,
-            metrics=metrics.render,
+            metrics=metrics.scrape if config.telemetry.metrics else None,
             policies=lambda: loaded.policies.current().names,
             public_url=public_url,
             allow_http_webhooks=config.webhooks.allow_http,

@@ -48,7 +48,6 @@ from gateway.contract.provider import (
 )
 from providers._adapter import (
     HttpAdapter,
-    Malformed,
     Options,
     dollars,
     ended,
@@ -56,19 +55,16 @@ from providers._adapter import (
     kind_of,
     malformed_submit,
     phase_of,
-    quote,
     read_amount,
     read_id,
-    read_json,
-    read_object,
     refusal,
     upload_refusal,
-    words_of,
 )
 from providers._auth import EntraApplication, GoogleServiceAccount, Headers, SigV4, bearer
 from providers._content import bare_base64, content_type_of, inline, inline_base64, is_json, part_of
 from providers._form import form_request
-from providers._job import JobQueue
+from providers._job import JobQueue, read_stop
+from providers._reading import Malformed, quote, read_json, read_object, words_of
 from providers._signature import check_time, verify, verify_bearer, verify_ed25519, verify_hmac
 
 __all__ = [
@@ -138,6 +134,7 @@ __all__ = [
     "read_id",
     "read_json",
     "read_object",
+    "read_stop",
     "refusal",
     "upload_refusal",
     "verify",

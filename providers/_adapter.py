@@ -1,10 +1,11 @@
-"""What adapters share: reading bodies with suspicion, and what an HTTP status means. Pure; no vendor's words."""
+"""What adapters are made from, and what an HTTP status means. Pure; no vendor's words, and no reading of bodies."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar, Generic, TypeVar
@@ -43,104 +44,12 @@ from gateway.contract.provider import (
     ServerSentEvent,
 )
 from gateway.contract.wording import nearest
+from providers._reading import Malformed, quote, read_object, words_of
 from providers._retry_after import read_retry_after
 
-MAX_DEPTH = 64  # what nests deeper is refused here, before the store has to write it again inside its own layers
-QUOTED_CHARACTERS = 500
-
-# Providers quote our own request in their errors: keys and callback tokens must not reach logs and callers that way.
-_SECRETS = re.compile(
-    r"(?i)\bbearer\s+[^\s\"']+"
-    r"|\b(?:sk|r8|hf|whsec)[-_][A-Za-z0-9_*+/=-]{12,}"
-    r"|(?<=/cb/)[A-Za-z0-9_-]{8,}"
-)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_STATE = re.compile(r"[A-Za-z][A-Za-z_-]{1,31}")
 _log = logging.getLogger(__name__)
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]+")
-
-
-class Malformed(ValueError):
-    """A body that is not the JSON it should be."""
-
-
-# -- reading ---------------------------------------------------------------------------------------------------------
-
-
-def read_json(body: bytes | str) -> Any:
-    """Raises Malformed for anything that is not JSON, or nests deeper than MAX_DEPTH."""
-    try:
-        value = msgspec.json.decode(body)
-    except RecursionError:
-        raise Malformed("the body nests too deep") from None
-    except (msgspec.DecodeError, ValueError):  # ValueError: an integer of thousands of digits
-        raise Malformed("the body is not JSON") from None
-    if _nests_deeper(value, body):
-        raise Malformed("the body nests too deep")
-    return value
-
-
-def read_object(body: bytes | str) -> dict[str, Any]:
-    """Raises Malformed for anything that is not a JSON object."""
-    value = read_json(body)
-    if not isinstance(value, dict):
-        raise Malformed("the body is not a JSON object")
-    return value
-
-
-def _nests_deeper(value: Any, body: bytes | str) -> bool:
-    # Counting brackets runs at memory speed and clears nearly every body, long vectors and base64 included.
-    opened = body.count("[") + body.count("{") if isinstance(body, str) else body.count(b"[") + body.count(b"{")
-    if opened <= MAX_DEPTH:
-        return False
-    layer = [value]
-    for _ in range(MAX_DEPTH):
-        layer = [child for item in layer for child in _children(item) if isinstance(child, (dict, list))]
-        if not layer:
-            return False
-    return True
-
-
-def _children(item: Any) -> Iterable[Any]:
-    return item.values() if isinstance(item, dict) else item
-
-
-def quote(text: str, limit: int = QUOTED_CHARACTERS) -> str:
-    """A provider's own words, made fit to be stored and shown: no secrets, no control characters, not endless."""
-    text = _SECRETS.sub("***", text[: 4 * limit])
-    text = _UNPRINTABLE.sub(" ", text).encode("utf-8", "replace").decode().strip()
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
-
-
-def words_of(response: HttpResponse) -> str:
-    """What a refusal says, for people: the usual fields, FastAPI's list of errors, or plain text. Empty if nothing."""
-    try:
-        value = read_json(response.body)
-    except Malformed:
-        text = response.body[: 4 * QUOTED_CHARACTERS].decode("utf-8", "replace").strip()
-        return "" if text.startswith("<") else quote(text)  # a proxy's page says nothing
-    return quote(_words(value))
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "; ".join(filter(None, (_line(item) for item in value[:20])))
-    if isinstance(value, dict):
-        for key in ("detail", "error", "message", "title"):
-            if value.get(key):
-                return _words(value[key])
-    return ""
-
-
-def _line(item: Any) -> str:
-    """One of FastAPI's validation errors: `{"loc": ["body", "input", "steps"], "msg": …}`."""
-    if not isinstance(item, dict) or not isinstance(item.get("msg"), str):
-        return _words(item)
-    where = item.get("loc")
-    where = where if isinstance(where, list) else []
-    parts = [str(part) for part in where if isinstance(part, (str, int)) and part != "body"]
-    return f"{'.'.join(parts)}: {item['msg']}" if parts else item["msg"]
 
 
 # -- what a status means ---------------------------------------------------------------------------------------------
@@ -158,6 +67,7 @@ _REFUSALS: dict[int, type[ProviderFailure]] = {
     408: OutcomeUnknown,
     409: OutcomeUnknown,
     410: ModelMissing,
+    413: InputUnfit,  # nothing is wrong with the provider, and others may take more
     422: InputRefused,
     425: OutcomeUnknown,
     429: RateLimited,
@@ -214,7 +124,7 @@ def _sentence(kind: type[ProviderFailure]) -> str:
 
 
 class Options(msgspec.Struct, kw_only=True, frozen=True):
-    """What ops may say of any HTTP provider; adapters add theirs. Set per provider, and again per offer."""
+    """What ops may say of any HTTP provider; adapters add theirs. Set per provider, and all but hosts per offer too."""
 
     result_hosts: tuple[str, ...] | None = None
     input_forms: frozenset[str] | None = None
@@ -281,6 +191,20 @@ class HttpAdapter(Generic[AnyOptions]):
         """Raises ConfigurationError for options that are none of this adapter's."""
         return check_options(options, self.options_type, adapter=self.adapter)
 
+    def check_offer(self, options: Mapping[str, Any]) -> None:
+        """Raises ConfigurationError for options that an offer of this provider cannot have."""
+        key = self._overruled(options)
+        if key:
+            raise ConfigurationError(
+                f"options of adapter {self.adapter}: `{key}` is for the provider to say, and not for an offer"
+            )
+        self.check({**self._options, **options})
+
+    def _overruled(self, options: Mapping[str, Any]) -> str:
+        """An option that an offer says otherwise than its provider, and may not; empty if there is none."""
+        reserved = {"result_hosts", *self.provider_options} & options.keys()
+        return next((key for key in sorted(reserved) if options[key] != self._options.get(key)), "")
+
     def capabilities_for(self, options: Mapping[str, Any]) -> Capabilities:
         """What `describe` says of an offer with these options; those that cannot be read are the submit's to refuse."""
         if not options:
@@ -293,9 +217,8 @@ class HttpAdapter(Generic[AnyOptions]):
 
     def options_for(self, call: Call) -> AnyOptions:
         """The provider's options, overlaid with the offer's. Raises Refused if they cannot be read."""
-        for key in self.provider_options & call.options.keys():
-            if call.options[key] != self._options.get(key):
-                raise Refused(f"the offer's options are wrong: `{key}` is for the provider to say")
+        if key := self._overruled(call.options):
+            raise Refused(f"the offer's options are wrong: `{key}` is for the provider to say")
         return read_options(self._options, call.options, self.options_type)
 
     # -- for adapters to say ---------------------------------------------------------------------------------------
@@ -385,8 +308,14 @@ def phase_of(word: Any, words: Mapping[str, Phase], *, otherwise: Phase = Phase.
     if isinstance(word, str) and word in words:
         return words[word]
     if word is not None:
-        _log.warning("a provider says a job is %r, which is no state we know", quote(str(word), 40))
+        _note_unknown(word if isinstance(word, str) and _STATE.fullmatch(word) else "something else than a word")
     return otherwise
+
+
+@functools.lru_cache(maxsize=256)
+def _note_unknown(word: str) -> None:
+    # Once for each, since every poll of such a job meets it again. What is no plain word may be anybody's text.
+    _log.warning("a provider says a job is %r, which is no state we know", word)
 
 
 def ended(kind: type[ProviderFailure], message: str, **fields: Any) -> Fact:

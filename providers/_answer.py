@@ -7,8 +7,9 @@ from typing import Any
 from gateway.contract.errors import ModelFailed, ProviderFailure
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import HttpResponse
-from providers._adapter import Malformed, ended, malformed_submit, read_json
+from providers._adapter import ended, malformed_submit
 from providers._content import content_type_of, inline
+from providers._reading import Malformed, read_json
 
 
 def read_answer(

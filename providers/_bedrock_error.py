@@ -18,8 +18,9 @@ from gateway.contract.errors import (
     WalletEmpty,
 )
 from gateway.contract.provider import HttpResponse
-from providers._adapter import failure_of, kind_of, words_of
+from providers._adapter import failure_of, kind_of
 from providers._bedrock_answer import FILTERED
+from providers._reading import words_of
 
 _MISSING = re.compile(r"model identifier is invalid|on-demand throughput|model id", re.IGNORECASE)
 # docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html and the operations' own

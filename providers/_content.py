@@ -6,6 +6,7 @@ import base64
 import binascii
 import mimetypes
 import re
+from collections.abc import Collection
 from typing import Any
 
 from gateway.contract import data_uri
@@ -30,6 +31,7 @@ _MAGIC: tuple[tuple[bytes, int, str], ...] = (
     (b"\xff\xf3", 0, "audio/mpeg"),
     (b"glTF", 0, "model/gltf-binary"),
 )
+_PROSE = ("prompt", "text", "system_prompt", "negative_prompt", "inputText")
 _EXTENSIONS = {"image/jpeg": ".jpg", "audio/mpeg": ".mp3", "audio/wav": ".wav", "video/mp4": ".mp4"}
 
 
@@ -70,6 +72,11 @@ def inline_base64(text: str, *, otherwise: str = UNTYPED, says: str = "") -> str
     return f"data:{says or sniff(head, otherwise)};base64,{text}"
 
 
+def is_file(value: object) -> bool:
+    """True for a data URI. A prompt that begins with "data:" is none: prose stays prose."""
+    return isinstance(value, str) and value.startswith("data:") and data_uri.is_data_uri(value)
+
+
 def part_of(value: object, *, name: str, max_bytes: int = 100_000_000) -> tuple[str, str, bytes]:
     """(file name, content type, bytes) of the file that input `name` holds. Raises InputRefused if it holds none."""
     if not isinstance(value, str) or not value.startswith("data:"):
@@ -93,8 +100,25 @@ def bare_files(value: Any, *, name: str = "input") -> Any:
         return {key: bare_files(item, name=key) for key, item in value.items()}
     if isinstance(value, list):
         return [bare_files(item, name=name) for item in value]
-    is_file = isinstance(value, str) and value.startswith("data:") and data_uri.is_data_uri(value)
-    return bare_base64(value, name=name) if is_file else value
+    return bare_base64(value, name=name) if is_file(value) else value
+
+
+def check_storage(value: Any, scheme: str, buckets: Collection[str], *, key: str = "") -> None:
+    """
+    Raises InputRefused for an address in a cloud's storage (`scheme` is "gs://" or "s3://") outside of `buckets`.
+
+    It would be read, or written, by the rights of our account, which are not the caller's to use. Prose may name one.
+    """
+    if isinstance(value, dict):
+        for name, item in value.items():
+            check_storage(item, scheme, buckets, key=name)
+    elif isinstance(value, list):
+        for item in value:
+            check_storage(item, scheme, buckets, key=key)
+    elif isinstance(value, str) and value[:5].lower() == scheme and key not in _PROSE:
+        bucket = value[5:].partition("/")[0]
+        if bucket not in buckets:
+            raise InputRefused(f"`{key}` may not lead into storage: give the file itself")
 
 
 def file_name(stem: str, content_type: str) -> str:

@@ -38,6 +38,7 @@ from gateway.contract.provider import (
     Message,
 )
 from providers._address import Home, UrlRefused, is_absolute
+from providers._bound import bounded, is_too_long
 from providers._credential import PublishedKeys
 from providers._follow import OnFact, follow
 from providers._line import Line
@@ -115,8 +116,8 @@ class HttpDriver:
         """What holds for an offer of these options."""
         try:
             return self.adapter.capabilities_for(options)
-        except Exception:
-            _log.exception("provider %s: its adapter stumbled", self.name)
+        except Exception as error:
+            self._note_stumble(error)
             return self.capabilities
 
     async def submit(self, call: Call, *, on_fact: OnFact | None = None) -> Fact:
@@ -179,8 +180,8 @@ class HttpDriver:
             return await self._read_by_keys(request, headers, body, secrets, now)
         except CallbackForged:
             raise
-        except Exception:
-            _log.exception("provider %s: its adapter stumbled over a callback", self.name)
+        except Exception as error:
+            self._note_stumble(error)
             return Callback(fact=None)
 
     async def credentials_for(self, url: str) -> dict[str, str]:
@@ -258,7 +259,9 @@ class HttpDriver:
         The fact, without our secrets. Raises `failure` if it tells of another job than was asked about, or would have
         us ask an address that is not the provider's: neither is a word to go by.
         """
-        told = fact.handle or {}
+        fact, told = bounded(fact), fact.handle or {}
+        if is_too_long(told):
+            raise failure("its answer names a job in words that are too long")
         if handle.get("id") and told.get("id") not in (None, handle["id"]):
             raise failure("it answered about another job")
         for value in told.values():
@@ -284,8 +287,18 @@ class HttpDriver:
                 error.__cause__ = error.__context__ = None
             raise
         except Exception as error:
-            _log.exception("provider %s: its adapter stumbled", self.name)
+            self._note_stumble(error)
             raise self._line.failed(otherwise, "its adapter stumbled", error) from error
+
+    def _note_stumble(self, error: Exception) -> None:
+        # Where it happened and of what kind it is; its words may quote what a caller or the provider wrote.
+        plain = AdapterStumbled(type(error).__name__)
+        trace = (AdapterStumbled, plain, error.__traceback__)
+        _log.error("provider %s: its adapter stumbled", self.name, exc_info=trace)
+
+
+class AdapterStumbled(Exception):
+    """For logs: an exception that is none of an adapter's to raise, by its kind alone."""
 
 
 def _is_event_stream(response: httpx.Response) -> bool:

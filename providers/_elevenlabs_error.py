@@ -6,22 +6,23 @@ from gateway.contract.errors import (
     AtCapacity,
     CredentialRefused,
     InputModerated,
+    InputUnfit,
     JobFailed,
     ModelMissing,
     OutcomeUnknown,
     ProviderFailure,
-    Refused,
     WalletEmpty,
 )
 from gateway.contract.provider import HttpResponse
-from providers._adapter import Malformed, failure_of, kind_of, quote, read_object, words_of
+from providers._adapter import failure_of, kind_of
+from providers._reading import Malformed, quote, read_object, words_of
 
 _KINDS: dict[str, type[ProviderFailure]] = {
     "quota_exceeded": WalletEmpty,
     "invalid_api_key": CredentialRefused,
     "only_for_creator+": CredentialRefused,
     "voice_not_found": ModelMissing,
-    "max_character_limit_exceeded": Refused,  # of this model: others take more
+    "max_character_limit_exceeded": InputUnfit,  # of this model: others take more
     "too_many_concurrent_requests": AtCapacity,
     "system_busy": AtCapacity,
     "content_against_policy": InputModerated,

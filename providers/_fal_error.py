@@ -10,6 +10,7 @@ from gateway.contract.errors import (
     AtCapacity,
     InputModerated,
     InputRefused,
+    InputUnfit,
     JobCanceled,
     JobFailed,
     JobTimedOut,
@@ -19,7 +20,8 @@ from gateway.contract.errors import (
 )
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import HttpResponse
-from providers._adapter import Malformed, ended, read_json, words_of
+from providers._adapter import ended
+from providers._reading import Malformed, read_json, words_of
 
 # Words of both families of errors, the models' and the platform's: https://docs.fal.ai/model-apis/errors
 _KINDS: dict[str, type[ProviderFailure]] = {
@@ -33,6 +35,8 @@ _KINDS: dict[str, type[ProviderFailure]] = {
     "client_cancelled": JobCanceled,
     "client_disconnected": JobCanceled,
     "bad_request": InputRefused,
+    "image_too_large": InputUnfit,  # for this model, and this one's downloads: others may take it
+    "file_download_error": InputUnfit,
     "internal_error": JobFailed,
     "concurrent_requests_limit": AtCapacity,
 }

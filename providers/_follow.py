@@ -10,6 +10,7 @@ from gateway.contract.clock import Clock
 from gateway.contract.errors import OutcomeUnknown, ProviderFailure
 from gateway.contract.fact import Fact
 from gateway.contract.provider import EventReader, ServerSentEvent
+from providers._bound import bounded
 from providers._sse import EventParser, EventTooLarge
 
 TELL_SECONDS = 0.05  # facts are cumulative: a listener misses nothing by hearing only the newest
@@ -91,5 +92,5 @@ class _Listener:
         if self.newest is None or self._on_fact is None:
             return
         fact, self.newest = self.newest, None
-        await self._on_fact(fact)
+        await self._on_fact(bounded(fact))
         self._told_at = self._clock.monotonic()

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from gateway.contract.provider import HttpRequest
-from providers._content import part_of
+from providers._content import is_file, part_of
 
 
 def form_request(
@@ -31,7 +31,7 @@ def form_request(
         for item in value if isinstance(value, list) else [value]:
             if item is None:
                 continue
-            looks_it = isinstance(item, str) and item.startswith("data:")
+            looks_it = is_file(item)
             if looks_it if files_in is None else name in files_in:
                 files.append((name, *part_of(item, name=name.removesuffix("[]"))))
             else:

@@ -20,9 +20,10 @@ from gateway.contract.errors import (
 )
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import ServerSentEvent
-from providers._adapter import Malformed, ended, quote, read_json
-from providers._content import inline_base64
+from providers._adapter import ended
+from providers._content import inline_base64, is_file
 from providers._pcm import is_pcm, rate_of, wave
+from providers._reading import Malformed, quote, read_json
 
 # FinishReason values that say "withheld": ai.google.dev/api/generate-content
 _WITHHELD = {
@@ -69,7 +70,7 @@ def write_blob(value: Any) -> Any:
         return {key: write_blob(item) for key, item in value.items()}
     if isinstance(value, list):
         return [write_blob(item) for item in value]
-    if isinstance(value, str) and value.startswith("data:") and data_uri.is_data_uri(value):
+    if is_file(value):
         uri = _parsed(value)
         return {"bytesBase64Encoded": base64.b64encode(uri.content).decode(), "mimeType": uri.content_type}
     if isinstance(value, str) and value.startswith("gs://"):

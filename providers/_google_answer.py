@@ -9,8 +9,9 @@ from urllib.parse import quote as quote_path
 from gateway.contract.errors import JobCanceled, JobFailed, ModelFailed, OutputModerated, ResultLost
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import HttpResponse
-from providers._adapter import ended, malformed_submit, quote
+from providers._adapter import ended, malformed_submit
 from providers._gemini import objects, read_blob
+from providers._reading import quote
 
 # A filter's no is final, so only clear words count.
 _MODERATED = re.compile(

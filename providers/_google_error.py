@@ -16,8 +16,9 @@ from gateway.contract.errors import (
     Refused,
     WalletEmpty,
 )
-from providers._adapter import kind_of, quote
+from providers._adapter import kind_of
 from providers._gemini import objects
+from providers._reading import quote
 
 _PREPAID = re.compile(r"credits are depleted|prepay", re.IGNORECASE)
 _STATUSES: dict[str, type[ProviderFailure]] = {

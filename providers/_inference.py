@@ -8,7 +8,8 @@ from typing import Any
 from gateway.contract.errors import InputRefused, ModelFailed, OutcomeUnknown
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import Call, HttpResponse, ServerSentEvent
-from providers._adapter import Malformed, ended, read_object
+from providers._adapter import ended
+from providers._reading import Malformed, read_object
 from providers._tensor import TensorSpec, Unreadable, make_tensor, read_tensor, show, write_bytes, write_json
 
 LENGTH = "inference-header-content-length"  # of the JSON, where raw bytes follow it

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from gateway.contract.errors import ModelMissing, PollFailed
 from gateway.contract.fact import Fact, Phase
-from gateway.contract.provider import Ask, Call, HttpResponse
-from providers._adapter import AnyOptions, HttpAdapter, malformed_submit, phase_of, read_id
+from gateway.contract.provider import Ask, Call, Cancellation, HttpResponse
+from providers._adapter import AnyOptions, HttpAdapter, failure_of, malformed_submit, phase_of, read_id
+from providers._reading import Malformed, read_object
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 # "Insufficient credits", "You do not have enough credits to run this task."
@@ -62,6 +63,21 @@ class JobQueue(HttpAdapter[AnyOptions]):
         if id is None or self.word_of(body) is None:
             raise PollFailed("the provider answered the poll with something else", status=response.status)
         return {**handle, "id": id}, body
+
+
+def read_stop(response: HttpResponse, phase_in: Callable[[dict[str, Any]], Phase]) -> Cancellation:
+    """What the answer to a cancel says, which tells of the job as a poll does: `phase_in` finds where it is."""
+    if response.status in (404, 410):
+        return Cancellation.TOO_LATE
+    if not 200 <= response.status < 300:
+        raise failure_of(PollFailed, response)
+    try:
+        phase = phase_in(read_object(response.body))
+    except Malformed:
+        return Cancellation.REQUESTED
+    if phase is Phase.CANCELED:
+        return Cancellation.STOPPED
+    return Cancellation.TOO_LATE if phase.is_end else Cancellation.REQUESTED
 
 
 def check_name(name: str) -> str:

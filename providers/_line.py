@@ -26,11 +26,11 @@ from gateway.contract.errors import (
     ProviderFailure,
 )
 from gateway.contract.provider import Auth, HttpRequest, HttpResponse, Message
-from providers._adapter import quote
 from providers._address import Home, UrlRefused
 from providers._credential import Credentials
 from providers._decoding import BodyTooLarge, BodyUndecodable, make_decoder
 from providers._headroom import read_headroom
+from providers._reading import quote
 from providers._transport import make_transport
 
 CONNECT_SECONDS = 5.0

@@ -12,8 +12,8 @@ from gateway.contract.errors import JobFailed, ModelFailed, OutcomeUnknown, Outp
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.money import Cost
 from gateway.contract.provider import ServerSentEvent
-from providers._adapter import Malformed, read_json
 from providers._openai_error import classify, failed, find_error
+from providers._reading import Malformed, read_json
 
 CostOf = Callable[[dict[str, Any]], Cost | None]
 

@@ -10,18 +10,11 @@ from gateway.contract.errors import ProviderFailure
 from gateway.contract.fact import Fact
 from gateway.contract.money import Cost
 from gateway.contract.provider import Call, EventReader, HttpRequest, HttpResponse
-from providers._adapter import (
-    HttpAdapter,
-    Malformed,
-    Options,
-    UnexpectedStream,
-    failure_of,
-    malformed_submit,
-    read_json,
-)
+from providers._adapter import HttpAdapter, Options, UnexpectedStream, failure_of, malformed_submit
 from providers._openai_chat import TextStream
 from providers._openai_error import classify, failed, find_error, read_refusal
 from providers._openai_routes import ROUTES, Route, write_form
+from providers._reading import Malformed, read_json
 
 # Files sent as a form are limited to 25 MB; as they stand in the input, in base64, they are longer by a third.
 FORM_FILE_CHARACTERS = 34_000_000

@@ -19,10 +19,11 @@ from gateway.contract.errors import (
 )
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import Ask, Call, HttpRequest, HttpResponse
-from providers._adapter import ended, malformed_submit, phase_of, poll_refusal, quote, read_id
+from providers._adapter import ended, malformed_submit, phase_of, poll_refusal, read_id
 from providers._content import content_type_of, inline, is_json
 from providers._openai_routes import write_form
 from providers._prediction import read_time
+from providers._reading import quote
 
 FILES = ("input_reference",)
 PHASES = {

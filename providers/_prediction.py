@@ -20,7 +20,8 @@ from gateway.contract.errors import (
 )
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.money import Cost, CostBasis
-from providers._adapter import quote, read_id
+from providers._adapter import read_id
+from providers._reading import quote
 
 ERROR_CHARACTERS = 2_000
 

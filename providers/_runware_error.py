@@ -19,7 +19,7 @@ from gateway.contract.errors import (
     RateLimited,
     WalletEmpty,
 )
-from providers._adapter import quote
+from providers._reading import quote
 
 # There are hundreds of codes, made of few words; the first line that fits counts. What the provider behind Runware
 # refuses (`provider…`) is its failure, not ours.

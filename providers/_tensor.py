@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.contract import data_uri
 from gateway.contract.errors import InputRefused
-from providers._content import UNTYPED, part_of, sniff
+from providers._content import UNTYPED, is_file, part_of, sniff
 
 # Little-endian, as the binary extension has them. BF16 has no code of its own: it is the upper half of a float.
 _CODES = {
@@ -32,6 +32,7 @@ _CODES = {
 _FLOATS = ("FP16", "FP32", "FP64", "BF16")
 _WITHOUT_JSON = ("FP16", "BF16")  # the protocol gives them no form in JSON
 MAX_DIMENSIONS = 32
+MAX_VALUES = 8_000_000  # of one output: each becomes a number in JSON, twenty times as large as its byte
 
 Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BF16",
@@ -67,7 +68,7 @@ class Unreadable(ValueError):
 
 def make_tensor(key: str, value: Any, spec: TensorSpec) -> Tensor:
     """Raises InputRefused for values that the tensor cannot hold."""
-    if isinstance(value, str) and value.startswith("data:") and data_uri.is_data_uri(value):
+    if is_file(value):
         value = _file_value(key, value, spec)
     flat = _flatten(value)
     values = [_value(key, item, spec.datatype) for item in flat]
@@ -168,30 +169,35 @@ def read_tensor(head: Any, raw: bytes | None) -> Tensor:
         raise Unreadable("an output has no shape")
     if any(type(size) is not int or not 0 <= size < 2**40 for size in shape):
         raise Unreadable("an output has no shape")
+    count = math.prod(shape)
+    if count > MAX_VALUES:
+        raise Unreadable(f"an output holds more than {MAX_VALUES} values")
     if raw is None:
         values = _flatten(head["data"]) if isinstance(head.get("data"), list) else []
     else:
-        values = _read_bytes(datatype, raw)
-    if math.prod(shape) != len(values):
+        values = _read_bytes(datatype, raw, count)
+    if count != len(values):
         raise Unreadable("an output does not hold what its shape says")
     return Tensor(name, datatype, shape, values)
 
 
-def _read_bytes(datatype: str, raw: bytes) -> list[Any]:
+def _read_bytes(datatype: str, raw: bytes, count: int) -> list[Any]:
+    """Looks whether there are `count` values before it makes one of each."""
     if datatype == "BYTES":
-        return _read_elements(raw)
+        return _read_elements(raw, count)
     code = _CODES[datatype]
     size = struct.calcsize(f"<{code}")
-    if len(raw) % size:
-        raise Unreadable("an output breaks off")
+    if len(raw) != count * size:
+        raise Unreadable("an output does not hold what its shape says")
     if datatype == "BF16":
         return [struct.unpack("<f", b"\0\0" + raw[at : at + 2])[0] for at in range(0, len(raw), 2)]
-    return list(struct.unpack(f"<{len(raw) // size}{code}", raw))
+    return list(struct.unpack(f"<{count}{code}", raw))
 
 
-def _read_elements(raw: bytes) -> list[bytes]:
-    values, at = [], 0
-    while at < len(raw):
+def _read_elements(raw: bytes, count: int) -> list[bytes]:
+    values: list[bytes] = []
+    at = 0
+    while at < len(raw) and len(values) <= count:
         if at + 4 > len(raw):
             raise Unreadable("an output breaks off")
         (size,) = struct.unpack_from("<I", raw, at)

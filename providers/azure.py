@@ -70,6 +70,7 @@ class Azure(OpenAIDialect[AzureOptions]):
         EntraApplication(scope="https://cognitiveservices.azure.com/.default"),
     )
     options_type = AzureOptions
+    provider_options = frozenset({"resource"})
 
     def __init__(self, name: str = "", options: Mapping[str, Any] | None = None) -> None:
         super().__init__(name, options)

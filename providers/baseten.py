@@ -45,20 +45,18 @@ from gateway.contract.provider import (
 )
 from providers._adapter import (
     HttpAdapter,
-    Malformed,
     Options,
     ended,
     failure_of,
     kind_of,
     malformed_submit,
     phase_of,
-    quote,
     read_id,
-    read_object,
 )
 from providers._answer import read_answer
 from providers._auth import Headers
 from providers._prediction import read_time
+from providers._reading import Malformed, quote, read_object
 from providers._signature import check_time, lower_names, verify_hmac
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")

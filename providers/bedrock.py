@@ -36,7 +36,7 @@ from providers._adapter import (
 from providers._auth import SigV4, bearer
 from providers._bedrock_answer import FILTERED, read_conversation, read_model, read_token_headers, write_conversation
 from providers._bedrock_error import never_begun, read_refusal
-from providers._content import bare_files
+from providers._content import bare_files, check_storage
 
 _PHASES = {"InProgress": Phase.RUNNING, "Completed": Phase.SUCCEEDED, "Failed": Phase.FAILED}
 # The handle holds it as it stands in a path: an ARN would read as a URL of the scheme "arn".
@@ -49,7 +49,8 @@ class BedrockOptions(Options, kw_only=True, frozen=True):
     """
     `method`: how the offer is run. `bucket`, `prefix`: of S3, where async-invoke lays results and our key may read
     them; `result`: what it calls the object there; `bucket_url`: where S3 is, if not in its region. `bucket_owner`,
-    `kms_key`: as AWS wants them, if at all.
+    `kms_key`: as AWS wants them, if at all. `input_buckets`: those that inputs may name (`s3://…`): they are read by
+    our account's rights, so that callers can read whatever lies there.
     """
 
     method: Literal["invoke", "converse", "async-invoke"] = "invoke"
@@ -61,10 +62,11 @@ class BedrockOptions(Options, kw_only=True, frozen=True):
     result: str = "output.mp4"
     bucket_owner: str = ""
     kms_key: str = ""
+    input_buckets: tuple[str, ...] = ()
 
 
 class Bedrock(HttpAdapter[BedrockOptions]):
-    """Region and bucket are the provider's. A provider whose `method` is async-invoke repeats a submit safely."""
+    """Region and bucket are the provider's, the method is each offer's. Only async-invoke repeats a submit safely."""
 
     adapter = "bedrock"
     base_url = "https://bedrock-runtime.us-east-1.amazonaws.com"
@@ -103,18 +105,12 @@ class Bedrock(HttpAdapter[BedrockOptions]):
             max_inline_bytes=20_000_000,
         )
 
-    def options_for(self, call: Call) -> BedrockOptions:
-        options = super().options_for(call)
-        if self.capabilities.idempotent_submit and options.method != "async-invoke":
-            # What is promised of the provider must hold for all its offers, or they are paid twice.
-            raise Refused("the offer's options are wrong: its provider is for async-invoke alone")
-        return options
-
     # -- submit ------------------------------------------------------------------------------------------------------
 
     def submit(self, call: Call) -> HttpRequest:
         """Raises InputRefused, and Refused for async-invoke without a bucket."""
         options = self.options_for(call)
+        check_storage(call.input, "s3://", options.input_buckets)
         if options.method == "async-invoke":
             return HttpRequest(method="POST", url="/async-invoke", json=self._job(call, options))
         body = write_conversation(call.input) if options.method == "converse" else bare_files(call.input)

@@ -31,22 +31,12 @@ from gateway.contract.provider import (
     HttpResponse,
     Signature,
 )
-from providers._adapter import (
-    Malformed,
-    Options,
-    dollars,
-    ended,
-    failure_of,
-    kind_of,
-    quote,
-    read_id,
-    read_object,
-    words_of,
-)
+from providers._adapter import Options, dollars, ended, failure_of, kind_of, read_id
 from providers._auth import Headers
 from providers._bfl_word import BAD_ENDS, reason
-from providers._content import bare_base64
+from providers._content import bare_base64, is_file
 from providers._job import JobQueue, check_name, urls_of, without
+from providers._reading import Malformed, quote, read_object, words_of
 from providers._signature import lower_names, verify_hmac
 
 CREDIT_NANOS = 10_000_000  # a credit is a cent
@@ -93,7 +83,7 @@ class Bfl(JobQueue[BflOptions]):
         """Raises ModelMissing for a name that is no endpoint, InputRefused for a file that is none."""
         body = without(call.input, ("webhook_url", "webhook_secret"))
         for name, value in body.items():
-            if isinstance(value, str) and value.startswith("data:"):
+            if is_file(value):
                 body[name] = bare_base64(value, name=name)
         if call.callback_url is not None:
             body["webhook_url"] = call.callback_url

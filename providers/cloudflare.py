@@ -18,6 +18,7 @@ from gateway.contract.errors import (
     CredentialRefused,
     InputModerated,
     InputRefused,
+    InputUnfit,
     JobFailed,
     ModelFailed,
     ModelMissing,
@@ -31,21 +32,19 @@ from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import Call, Capabilities, CostForm, HttpRequest, HttpResponse
 from providers._adapter import (
     HttpAdapter,
-    Malformed,
     Options,
     ended,
     failure_of,
     kind_of,
     malformed_submit,
     phase_of,
-    quote,
     read_id,
-    read_object,
 )
 from providers._auth import bearer
-from providers._content import bare_files, content_type_of, inline, inline_base64, is_json, part_of
+from providers._content import bare_files, content_type_of, inline, inline_base64, is_file, is_json, part_of
 from providers._form import form_request
 from providers._openai_chat import read_usage
+from providers._reading import Malformed, quote, read_object
 
 _PHASES = {"queued": Phase.QUEUED, "running": Phase.RUNNING}
 _FLAGGED = re.compile(r"\bnsfw\b|flagged|content polic|moderat", re.IGNORECASE)
@@ -53,7 +52,7 @@ _FILES = {"image": "image/jpeg", "audio": "audio/mpeg", "video": "video/mp4"}  #
 # developers.cloudflare.com/workers-ai/platform/errors: two codes share the status 429, and mean opposite things.
 _CODES: dict[int, type[ProviderFailure]] = {
     3003: InputRefused,  # incomplete
-    3006: Refused,  # too large here
+    3006: InputUnfit,  # too large here
     3007: JobFailed,  # timed out
     3008: JobFailed,  # aborted
     3023: CredentialRefused,
@@ -190,10 +189,7 @@ def _write_files(input: dict[str, Any], form: str) -> dict[str, Any]:
     if form == "base64":
         bare: dict[str, Any] = bare_files(input)
         return bare
-    return {
-        key: list(part_of(value, name=key)[2]) if isinstance(value, str) and value.startswith("data:") else value
-        for key, value in input.items()
-    }
+    return {key: list(part_of(value, name=key)[2]) if is_file(value) else value for key, value in input.items()}
 
 
 def _read_bytes(response: HttpResponse) -> Fact:

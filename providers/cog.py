@@ -28,18 +28,10 @@ from gateway.contract.provider import (
     ServerSentEvent,
     Signature,
 )
-from providers._adapter import (
-    HttpAdapter,
-    Malformed,
-    Options,
-    failure_of,
-    malformed_submit,
-    read_id,
-    read_object,
-    refusal,
-)
+from providers._adapter import HttpAdapter, Options, failure_of, malformed_submit, read_id, refusal
 from providers._auth import bearer
 from providers._prediction import explain, read_prediction
+from providers._reading import Malformed, read_object
 from providers._signature import verify_bearer
 
 

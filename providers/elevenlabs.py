@@ -50,7 +50,8 @@ class ElevenLabs(JobQueue[ElevenLabsOptions]):
     def describe(self, options: ElevenLabsOptions) -> Capabilities:
         return Capabilities(
             modes=frozenset({"sync", "queue"}),
-            cancel=Cancel.DISCONNECT,
+            # A dubbing goes on, and is billed, whoever hangs up.
+            cancel=Cancel.NONE if options.route == "dubbing" else Cancel.DISCONNECT,
             cost=CostForm.UNITS,
             result_forms=frozenset({"data", "json"}),
             min_poll_seconds=2.0,

@@ -40,7 +40,6 @@ from gateway.contract.provider import (
 )
 from providers._adapter import (
     HttpAdapter,
-    Malformed,
     Options,
     ended,
     failure_of,
@@ -49,14 +48,12 @@ from providers._adapter import (
     phase_of,
     read_amount,
     read_id,
-    read_json,
-    read_object,
     upload_refusal,
-    words_of,
 )
 from providers._auth import Headers
 from providers._fal_error import as_answer, failed, is_its_own, said
 from providers._job import check_name
+from providers._reading import Malformed, read_json, read_object, words_of
 from providers._signature import check_time, lower_names, verify_ed25519
 
 _PHASES = {"IN_QUEUE": Phase.QUEUED, "IN_PROGRESS": Phase.RUNNING, "COMPLETED": Phase.SUCCEEDED}

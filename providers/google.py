@@ -22,19 +22,13 @@ from gateway.contract.errors import (
 )
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import Call, Capabilities, CostForm, EventReader, HttpRequest, HttpResponse
-from providers._adapter import (
-    HttpAdapter,
-    Malformed,
-    Options,
-    failure_of,
-    kind_of,
-    malformed_submit,
-    read_json,
-)
+from providers._adapter import HttpAdapter, Options, failure_of, kind_of, malformed_submit
 from providers._auth import GoogleServiceAccount, Headers
+from providers._content import check_storage
 from providers._gemini import Content, ContentStream, write_blob, write_contents
 from providers._google_answer import read_operation, read_predictions
 from providers._google_error import classify
+from providers._reading import Malformed, read_json
 
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}"
 _OPERATION = re.compile(rf"(?:{_SEGMENT}/){{1,12}}operations/{_SEGMENT}")
@@ -46,7 +40,8 @@ class GoogleOptions(Options, kw_only=True, frozen=True):
     """
     `method`: how the offer is run. `project`, `location`: by Vertex AI; `express`: by Vertex AI with a key and without
     a project. `bucket`: of Cloud Storage, where Vertex AI lays clips and our service account may read them;
-    `bucket_url`: where it is, if not under its own name.
+    `bucket_url`: where it is, if not under its own name. `input_buckets`: those that inputs may name (`gs://…`): they
+    are read by our account's rights, so that callers can read whatever lies there.
     """
 
     method: Literal["generateContent", "predict", "predictLongRunning"] = "generateContent"
@@ -56,6 +51,7 @@ class GoogleOptions(Options, kw_only=True, frozen=True):
     express: bool = False
     bucket: str = ""
     bucket_url: str = ""
+    input_buckets: tuple[str, ...] = ()
 
 
 class Google(HttpAdapter[GoogleOptions]):
@@ -101,6 +97,7 @@ class Google(HttpAdapter[GoogleOptions]):
     def submit(self, call: Call) -> HttpRequest:
         """Raises InputRefused."""
         options = self.options_for(call)
+        check_storage(call.input, "gs://", options.input_buckets)
         model = self._model(call.name)
         if options.method != "generateContent":
             is_job = options.method == "predictLongRunning"

@@ -19,12 +19,13 @@ from msgspec.structs import replace
 from gateway.contract.errors import AtCapacity, InputRefused, ModelFailed, ModelMissing, ProviderFailure
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import Call, Callbacks, Cancel, Capabilities, CostForm, HttpRequest, HttpResponse
-from providers._adapter import Malformed, failure_of, malformed_submit, read_amount, read_json
+from providers._adapter import failure_of, malformed_submit, read_amount
 from providers._auth import bearer
-from providers._content import UNTYPED, content_type_of, inline, is_json, part_of
+from providers._content import UNTYPED, content_type_of, inline, is_file, is_json, part_of
 from providers._job import check_name
 from providers._openai_dialect import DialectOptions, OpenAIDialect
 from providers._openai_error import classify, failed, find_error
+from providers._reading import Malformed, read_json
 
 _OWN_WORDS = ("inputs", "parameters", "options")  # all else of an input is a parameter
 _MEDIA = ("image/", "audio/", "video/")
@@ -107,7 +108,7 @@ def _task(call: Call, options: HuggingFaceOptions) -> HttpRequest:
     if options.task and not options.dedicated:
         url += f"/pipeline/{options.task}"
     body = {key: value for key, value in call.input.items() if key in _OWN_WORDS and key != "parameters"}
-    if isinstance(inputs, str) and inputs.startswith("data:"):
+    if is_file(inputs):
         _, content_type, content = part_of(inputs, name="inputs")
         if not parameters and body.keys() == {"inputs"}:
             headers = {"content-type": content_type}

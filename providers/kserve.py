@@ -34,14 +34,12 @@ from gateway.contract.provider import (
 )
 from providers._adapter import (
     HttpAdapter,
-    Malformed,
     Options,
     UnexpectedStream,
     ended,
     failure_of,
     kind_of,
     malformed_submit,
-    words_of,
 )
 from providers._auth import Headers, bearer
 from providers._inference import (
@@ -53,6 +51,7 @@ from providers._inference import (
     write_tensors,
     write_text,
 )
+from providers._reading import Malformed, words_of
 from providers._tensor import TensorSpec, Unreadable
 
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}|")

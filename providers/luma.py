@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from gateway.contract.errors import (
     InputRefused,
+    InputUnfit,
     ModelFailed,
     OutputModerated,
     ProviderFailure,
@@ -23,17 +24,18 @@ from gateway.contract.errors import (
 )
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import Call, Callbacks, Capabilities, CostForm, HttpRequest, HttpResponse
-from providers._adapter import Options, ended, failure_of, kind_of, read_id, words_of
+from providers._adapter import Options, ended, failure_of, kind_of, read_id
 from providers._auth import bearer
 from providers._job import JobQueue, speaks_of_credit, urls_of, without
+from providers._reading import words_of
 
 _FAILURES: dict[str, type[ProviderFailure]] = {
     "content_moderated": OutputModerated,
     "budget_exhausted": WalletEmpty,
     "rate_limited": RateLimited,
     "output_not_found": ResultLost,
-    "image_too_large": InputRefused,
-    "unsupported_format": InputRefused,
+    "image_too_large": InputUnfit,
+    "unsupported_format": InputUnfit,
     "corrupt_input": InputRefused,
     "invalid_request": InputRefused,
 }

@@ -28,10 +28,11 @@ from gateway.contract.errors import (
 )
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import Call, Capabilities, CostForm, HttpRequest, HttpResponse
-from providers._adapter import HttpAdapter, Options, ended, failure_of, kind_of, malformed_submit, read_id, words_of
+from providers._adapter import HttpAdapter, Options, ended, failure_of, kind_of, malformed_submit, read_id
 from providers._answer import read_answer
 from providers._auth import Headers
 from providers._form import form_request
+from providers._reading import words_of
 
 _CALL = "__modal_function_call_id"
 _CALL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote as quote_path
 
 from gateway.contract.errors import ModelMissing, PollFailed, ProviderFailure
-from gateway.contract.fact import Fact, Phase
+from gateway.contract.fact import Fact
 from gateway.contract.provider import (
     Call,
     Callback,
@@ -30,17 +30,17 @@ from gateway.contract.provider import (
 )
 from providers._adapter import (
     HttpAdapter,
-    Malformed,
     Options,
     failure_of,
     malformed_submit,
     read_id,
-    read_object,
     refusal,
     upload_refusal,
 )
 from providers._auth import bearer
+from providers._job import read_stop
 from providers._prediction import read_prediction
+from providers._reading import Malformed, read_object
 from providers._signature import lower_names, verify
 
 # Cancel-After and Prefer as documented: https://replicate.com/docs/reference/http
@@ -144,17 +144,7 @@ class Replicate(HttpAdapter[ReplicateOptions]):
         return None if path is None else HttpRequest(method="POST", url=f"{path}/cancel")
 
     def read_cancel(self, handle: dict[str, str], response: HttpResponse) -> Cancellation:
-        if response.status in (404, 410):
-            return Cancellation.TOO_LATE
-        if not 200 <= response.status < 300:
-            raise failure_of(PollFailed, response)
-        try:
-            phase = read_prediction(read_object(response.body)).phase
-        except Malformed:
-            return Cancellation.REQUESTED
-        if phase is Phase.CANCELED:
-            return Cancellation.STOPPED
-        return Cancellation.TOO_LATE if phase.is_end else Cancellation.REQUESTED
+        return read_stop(response, lambda body: read_prediction(body).phase)
 
     # -- files -------------------------------------------------------------------------------------------------------
 

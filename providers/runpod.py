@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from gateway.contract.errors import JobTimedOut, ModelFailed, ModelMissing, PollFailed
+from gateway.contract.errors import JobTimedOut, ModelFailed, ModelMissing
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import (
     Call,
@@ -25,21 +25,12 @@ from gateway.contract.provider import (
     HttpRequest,
     HttpResponse,
 )
-from providers._adapter import (
-    Malformed,
-    Options,
-    dollars,
-    ended,
-    failure_of,
-    phase_of,
-    quote,
-    read_id,
-    read_object,
-)
+from providers._adapter import Options, dollars, ended, phase_of, read_id
 from providers._auth import bearer
-from providers._job import JobQueue
+from providers._job import JobQueue, read_stop
 from providers._openai_chat import read_usage
 from providers._prediction import explain
+from providers._reading import Malformed, quote, read_object
 
 # Bounds as documented: https://docs.runpod.io/serverless/endpoints/send-requests
 MIN_EXECUTION_SECONDS, MIN_TTL_SECONDS, MAX_SECONDS = 5, 10, 604_800
@@ -145,17 +136,7 @@ class RunPod(JobQueue[RunPodOptions]):
         return _request(handle, "POST", "cancel")
 
     def read_cancel(self, handle: dict[str, str], response: HttpResponse) -> Cancellation:
-        if response.status in (404, 410):
-            return Cancellation.TOO_LATE
-        if not 200 <= response.status < 300:
-            raise failure_of(PollFailed, response)
-        try:
-            phase = phase_of(read_object(response.body).get("status"), self.words)
-        except Malformed:
-            return Cancellation.REQUESTED
-        if phase is Phase.CANCELED:
-            return Cancellation.STOPPED
-        return Cancellation.TOO_LATE if phase.is_end else Cancellation.REQUESTED
+        return read_stop(response, lambda body: phase_of(self.word_of(body), self.words))
 
 
 def _request(handle: dict[str, str], method: str, verb: str) -> HttpRequest | None:

@@ -18,17 +18,16 @@ from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import Call, Callbacks, Capabilities, CostForm, HttpRequest, HttpResponse
 from providers._adapter import (
     HttpAdapter,
-    Malformed,
     Options,
     ended,
     failure_of,
     kind_of,
     malformed_submit,
     poll_refusal,
-    read_object,
 )
 from providers._auth import bearer
 from providers._job import without
+from providers._reading import Malformed, read_object
 from providers._runware_error import is_about_asking, kind_of_code, words_of_error
 from providers._runware_task import about, count_in, read_task, stranger_in
 

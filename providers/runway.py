@@ -34,20 +34,10 @@ from gateway.contract.provider import (
     HttpRequest,
     HttpResponse,
 )
-from providers._adapter import (
-    Malformed,
-    Options,
-    dollars,
-    ended,
-    failure_of,
-    kind_of,
-    read_id,
-    read_object,
-    upload_refusal,
-    words_of,
-)
+from providers._adapter import Options, dollars, ended, failure_of, kind_of, read_id, upload_refusal
 from providers._auth import bearer
 from providers._job import JobQueue, speaks_of_credit, urls_of
+from providers._reading import Malformed, read_object, words_of
 
 VERSION = "2024-11-06"
 CREDIT_NANOS = 10_000_000  # a credit is a cent

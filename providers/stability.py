@@ -12,23 +12,12 @@ from typing import Any
 from gateway.contract.errors import InputModerated, JobFailed, ModelFailed, OutcomeUnknown, OutputModerated, PollFailed
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import Call, Capabilities, CostForm, HttpRequest, HttpResponse
-from providers._adapter import (
-    HttpAdapter,
-    Malformed,
-    Options,
-    ended,
-    failure_of,
-    kind_of,
-    malformed_submit,
-    quote,
-    read_id,
-    read_object,
-    words_of,
-)
+from providers._adapter import HttpAdapter, Options, ended, failure_of, kind_of, malformed_submit, read_id
 from providers._auth import bearer
 from providers._content import content_type_of, inline, inline_base64, is_json
 from providers._form import form_request
 from providers._job import check_name
+from providers._reading import Malformed, quote, read_object, words_of
 
 _MEDIA = ("image/", "video/", "audio/", "model/")
 # In an answer of JSON the file has its kind for a name; where a job's result is fetched it is called `result` too.

@@ -28,13 +28,14 @@ from gateway.contract.provider import (
     HttpRequest,
     HttpResponse,
 )
-from providers._adapter import Malformed, ended, failure_of, phase_of, read_id, read_object
+from providers._adapter import ended, failure_of, phase_of, read_id
 from providers._auth import bearer
 from providers._job import urls_of
 from providers._openai_dialect import FORM_FILE_CHARACTERS, DialectOptions, OpenAIDialect
 from providers._openai_error import refused
 from providers._openai_routes import ROUTES
 from providers._openai_video import PHASES, read_asked, read_started
+from providers._reading import Malformed, read_object
 
 _JOBS = ("videos", "queue")
 

@@ -17,8 +17,8 @@ from gateway.testing.recording import read_recording, recordings
 
 FOLDER = Path(__file__).parent / "contract" / "recordings"
 HEAD = (
-    "| adapter | speaks to | credentials | jobs | cancel | callbacks | cost | recordings | run against, beside our fakes | facts |\n"
-    "|---|---|---|---|---|---|---|---|---|---|"
+    "| adapter | speaks to | credentials | jobs | cancel | callbacks | cost | recordings"
+    " | run against, beside our fakes | facts |\n|---|---|---|---|---|---|---|---|---|---|"
 )
 _CANCEL = {
     Cancel.NONE: "no",

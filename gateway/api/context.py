@@ -199,7 +199,7 @@ class Context:
     check_url: Callable[[str], None]  # raises AddressForbidden
     check_input_url: Callable[[str], None] | None = None  # of files in inputs; raises AddressForbidden
     observer: Observer = field(default_factory=Observer)
-    metrics: Callable[[], bytes] = bytes
+    metrics: Callable[[], Awaitable[bytes]] | None = None  # None: they are turned off
     readiness: Callable[[], Awaitable[Sequence[str]]] = _always_ready  # what is amiss, beside store and drain
     policies: Callable[[], Collection[str]] | None = None  # names that Turnout-Policy may ask for; None: any
     public_url: str = ""

@@ -6,6 +6,7 @@ import msgspec
 
 from gateway.api.auth import authenticate
 from gateway.api.exchange import Exchange, Reply
+from gateway.api.refusal import missing
 from gateway.api.route import Route
 
 METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -30,9 +31,11 @@ async def ready(exchange: Exchange) -> Reply:
 
 
 async def metrics(exchange: Exchange) -> Reply:
+    if exchange.context.metrics is None:
+        raise missing()  # better than numbers that stand still
     if exchange.context.metrics_key:
         authenticate(exchange, "admin")
-    return Reply(200, exchange.context.metrics(), content_type=METRICS_TYPE)
+    return Reply(200, await exchange.context.metrics(), content_type=METRICS_TYPE)
 
 
 ROUTES = (

@@ -23,6 +23,7 @@ from gateway.contract.model import Model
 from gateway.contract.money import PRICED_UNITS, Price, format_dollars
 from gateway.contract.route import Offer
 from gateway.contract.wording import nearest
+from gateway.telemetry.export import faults_of
 from policies.document import Policy
 
 
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _examined(loaded: Loaded) -> Survey:
     """Raises ConfigurationError with a line for everything that is wrong."""
-    wrong = check_folders(loaded)
+    wrong = check_folders(loaded) + faults_of(os.environ, endpoint=loaded.config.telemetry.otlp_endpoint)
     try:
         found = survey(loaded, clock=SystemClock())
     except ConfigurationError as error:

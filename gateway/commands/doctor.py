@@ -29,6 +29,7 @@ from gateway.config.load import Loaded
 from gateway.contract.errors import ConfigurationError
 from gateway.contract.host import host_of, is_loopback
 from gateway.contract.key import is_ours
+from gateway.telemetry.export import faults_of
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 _NETWORK_FILES = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs"})
@@ -92,6 +93,9 @@ def configured(loaded: Loaded, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield keys(config.server.host, bool(config.keys))
     yield public_url(config.server.public_url, config.server.host, calls_back=_wants_callbacks(loaded))
     yield port(config.server.host, config.server.port)
+    for fault in faults_of(environ, endpoint=config.telemetry.otlp_endpoint):
+        text, _, remedy = fault.partition("; ")
+        yield Finding(Level.FAIL, "telemetry", text, remedy)
     yield from folder("store", loaded.store_path.parent)
     yield store_file(loaded.store_path)
     yield from folder("artifacts", loaded.artifacts_path)

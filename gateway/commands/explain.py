@@ -17,7 +17,8 @@ from rich.table import Table
 
 from gateway.api.validation import InputSchema
 from gateway.commands.check import printer
-from gateway.commands.supply import load
+from gateway.commands.models import remedy_text
+from gateway.commands.supply import Environment, load
 from gateway.commands.survey import survey
 from gateway.config.load import Loaded
 from gateway.contract.clock import SystemClock
@@ -25,7 +26,7 @@ from gateway.contract.errors import ConfigurationError, NotFound, refuse
 from gateway.contract.money import format_dollars
 from gateway.contract.observer import Observer
 from gateway.contract.route import Choice, Plan
-from gateway.contract.wording import printable
+from gateway.contract.wording import nearest, printable
 from gateway.routing.breaker import Breakers
 from gateway.routing.catalog import Catalog
 from gateway.routing.planner import Planner
@@ -50,7 +51,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         plan = planner.explain(slug, version=version or None, input=fitted, policy=options.policy)
     except NotFound as error:
-        raise ConfigurationError(str(error)) from None
+        said = unserved(loaded, slug) if catalog.get(slug) is None else ""
+        raise ConfigurationError(said or str(error)) from None
     if options.json:
         sys.stdout.write(json.dumps(as_json(slug, plan, loaded, complaints), indent=2, ensure_ascii=False) + "\n")
     else:
@@ -75,6 +77,17 @@ def read_input(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise refuse("this is no object", place=place, remedy='write {"name": "value"}')
     return value
+
+
+def unserved(loaded: Loaded, slug: str) -> str:
+    """What to do about a model that nobody here serves and the catalogue knows, or nearly knows; empty for others."""
+    known = loaded.catalogue.get(slug)
+    if known is None:
+        near = nearest(slug, [model.name for model in loaded.catalogue.models.values()])
+        return f'unknown model "{printable(slug)}"; did you mean "{near}"?' if near else ""
+    found = Environment(loaded, os.environ)
+    remedies = (found.supply(offer.adapter).missing for offer in known.offers)
+    return f"{known.name} is in the catalogue, and nobody here serves it; {remedy_text(filter(None, remedies))}"
 
 
 def fit(catalog: Catalog, slug: str, version: str, given: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -127,7 +140,7 @@ def as_json(slug: str, plan: Plan, loaded: Loaded, complaints: tuple[str, ...]) 
 def _table(plan: Plan) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("", "Candidate", "Expected cost", "Expected time", "Why"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "Candidate")  # its name is there to be copied
     for number, choice in enumerate(plan.choices, 1):
         table.add_row(
             str(number) if choice.kept else "–",

@@ -17,8 +17,10 @@ from gateway.commands.supply import Environment, complete
 from gateway.config import load as reading
 from gateway.config.catalogue import CatalogueModel, CatalogueOffer
 from gateway.config.load import Loaded
+from gateway.config.meaning import LOCAL
 from gateway.config.model import ModelSection, OfferSection
 from gateway.routing.catalog import read_price
+from local_backend.package import BUNDLED, describe
 
 
 class KnownOffer(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,8 +84,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def known_models(loaded: Loaded, found: Environment) -> tuple[KnownModel, ...]:
-    """By name: those of the configuration, and those of the catalogue that it does not replace."""
-    models = {key: _known(model, found) for key, model in loaded.catalogue.models.items()}
+    """By name: our own backend's, those of the configuration, and those of the catalogue that it does not replace."""
+    models = {model.name.lower(): model for model in _packaged(loaded)}
+    models |= {key: _known(model, found) for key, model in loaded.catalogue.models.items()}
     for section in loaded.config.models:
         key = section.name.lower()
         if section.name in loaded.supplied_models:
@@ -91,6 +94,17 @@ def known_models(loaded: Loaded, found: Environment) -> tuple[KnownModel, ...]:
         beside = models[key].offers if section.extend else ()
         models[key] = _configured(section, loaded, beside)
     return tuple(models[key] for key in sorted(models))
+
+
+def _packaged(loaded: Loaded) -> Iterator[KnownModel]:
+    """What the local backend serves without a word of configuration. Raises ConfigurationError for a bad package."""
+    if not loaded.config.local.enabled:
+        return
+    for model in describe((BUNDLED, *loaded.package_paths)):
+        offer = KnownOffer(
+            adapter="replicate", provider=LOCAL, name=model.slug, price=loaded.config.local.price, fallback=True
+        )
+        yield KnownModel(name=model.slug, description=model.description, offers=(offer,))
 
 
 def _known(model: CatalogueModel, found: Environment) -> KnownModel:
@@ -162,6 +176,7 @@ def as_json(models: Iterable[KnownModel]) -> list[dict[str, Any]]:
 def served_table(models: Iterable[KnownModel], *, every_offer: bool) -> Table:
     columns = ("Model", "Offer", "Price", "Source") if every_offer else ("Model", "Offer", "Price")
     shown = new_table(*columns)
+    shown.columns[0].no_wrap = True  # names are there to be copied
     for model in models:
         offers = [offer for offer in model.offers if every_offer or not offer.missing]
         for number, offer in enumerate(offers):
@@ -174,6 +189,7 @@ def served_table(models: Iterable[KnownModel], *, every_offer: bool) -> Table:
 
 def missing_table(models: Iterable[KnownModel]) -> Table:
     shown = new_table("Not served", "Task", "What would do")
+    shown.columns[0].no_wrap = True
     for model in models:
         shown.add_row(model.name, model.task, remedy_text(model.remedies))
     return shown

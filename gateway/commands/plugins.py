@@ -36,6 +36,10 @@ class Plugin(msgspec.Struct, frozen=True, kw_only=True):
     callbacks: str = ""
     signature: str = ""
     cost: str = ""
+    inputs: tuple[str, ...] = ()  # the forms in which files are taken
+    results: tuple[str, ...] = ()  # the forms in which they come
+    result_lifetime_seconds: float | None = None
+    min_poll_seconds: float | None = None
     thin: bool = False  # its module says that facts are thin
 
 
@@ -72,6 +76,10 @@ def examine(installed: InstalledAdapter) -> Plugin:
         callbacks=can.callbacks.value,
         signature=can.signature.value,
         cost=can.cost.value,
+        inputs=tuple(sorted(can.input_forms)),
+        results=tuple(sorted(can.result_forms)),
+        result_lifetime_seconds=can.result_lifetime_seconds,
+        min_poll_seconds=can.min_poll_seconds if can.pollable else None,
         thin="Thin:" in said or "Thin throughout" in said,
     )
 

@@ -102,9 +102,11 @@ class Environment:
             return Supply(missing=str(error))
         configured = {name: section for name, section in config.providers.items() if (section.adapter or name) == word}
         if configured:
-            fitting = tuple(name for name, section in configured.items() if _is_at_home(section, adapter))
-            names = ", ".join(f"[providers.{name}]" for name in configured)
-            return Supply(fitting, missing="" if fitting else f"set catalogue = true in {names}: it is somewhere else")
+            near = {name: section for name, section in configured.items() if _is_at_home(section, adapter)}
+            fitting = tuple(name for name, section in near.items() if _may_come_in(section, adapter))
+            names = ", ".join(f"[providers.{name}]" for name in near or configured)
+            away = f"write credentials in {names}" if near else f"set catalogue = true in {names}: it is somewhere else"
+            return Supply(fitting, missing="" if fitting else away)
         return self._from_environment(word, adapter)
 
     def _from_environment(self, word: str, adapter: Adapter) -> Supply:
@@ -205,3 +207,10 @@ def _variables(way: Auth) -> tuple[str, ...]:
 
 def _is_at_home(section: Provider, adapter: Adapter) -> bool:
     return section.catalogue or not section.base_url or section.base_url.rstrip("/") == adapter.base_url.rstrip("/")
+
+
+def _may_come_in(section: Provider, adapter: Adapter) -> bool:
+    """False for a vendor that wants credentials, as far as its adapter knows, and a section that has none."""
+    is_vendor = not section.base_url or section.base_url.rstrip("/") == adapter.base_url.rstrip("/")
+    wants = any(_variables(way) for way in adapter.auth)
+    return bool(section.token or section.credentials) or not (is_vendor and wants)

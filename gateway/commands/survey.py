@@ -73,15 +73,16 @@ def _strange_options(loaded: Loaded, adapters: Mapping[str, Adapter]) -> Iterato
     """Options of offers that their adapter refuses; some can say so before there is a call."""
     for index, model in enumerate(loaded.config.models):
         for number, offer in enumerate(model.offers):
-            section = loaded.config.providers.get(offer.provider)
-            check = getattr(adapters.get(offer.provider), "check", None)
-            if section is None or check is None or not offer.options or model.name in loaded.supplied_models:
+            check = getattr(adapters.get(offer.provider), "check_offer", None)
+            if check is None or not offer.options:
                 continue
             try:
-                check({**section.options, **offer.options})
+                check(offer.options)
             except ConfigurationError as error:
-                place = ("models", index, "offers", number, "options")
-                yield f"{loaded.where(*place)}: {error}"
+                place = loaded.where("models", index, "offers", number, "options")
+                if model.name in loaded.supplied_models:  # it stands in no line of this file
+                    place = f"{loaded.place}: catalogue: {model.name} at {offer.provider}"
+                yield f"{place}: {error}"
 
 
 def _misfits(loaded: Loaded, name: str, adapter: Adapter) -> Iterator[str]:

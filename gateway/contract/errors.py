@@ -234,7 +234,7 @@ class PoolExhausted(NotSent):
 
 
 class InputUnfit(NotSent):
-    """A file of the input cannot be given to this provider in a form it takes; others may take it."""
+    """The input, or a file of it, has not the form or the size that this provider takes; others may take it."""
 
     code = "input_unfit"
     blame = Blame.LOCAL

@@ -160,6 +160,7 @@ class LedgerEntry(msgspec.Struct, kw_only=True, frozen=True, tag=True):
     state: str  # reserved, settled, released, maybe
     nanos: int | None  # None: unknown
     basis: str
+    given_up_at: datetime | None = None  # its end is told late: until then it was thought lost, and told as `maybe`
 
 
 Effect = StreamEvent | Notify | LedgerEntry

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.clock import Clock
-from gateway.contract.errors import Blame, DeadlineExceeded, NoLongerNeeded
-from gateway.contract.fact import Effect
+from gateway.contract.errors import Blame, NoLongerNeeded
+from gateway.contract.fact import Effect, LedgerEntry
 from gateway.contract.observer import DeliveryTry, Observer
+from gateway.contract.phase import attempt_spans, is_late, shares_of
 from gateway.contract.prediction import Prediction, Status
 from gateway.contract.route import BreakerState
 from gateway.dashboard.minute import MOST_MODELS, MOST_OFFERS, Minute, Minutes, TroubleCount, TroubleKey
@@ -27,20 +27,20 @@ SAMPLES_OF_A_MODEL = 200
 SAMPLES_OF_AN_OFFER = 200
 _EXAMPLE_CHARACTERS = 300
 _MOST_CHANGES = 12
-_COLD_START = ("cold_start_seconds", "cold_start_time", "setup_time", "boot_time")  # in metrics of providers
 
 Watch = Callable[[Prediction], None]
 
 
 class Sample(NamedTuple):
-    """How long the parts of one prediction took, in seconds; None where there was none."""
+    """How long one prediction took, in seconds, and its parts, which add up to that; None where there was none."""
 
     at: float  # unix seconds
     total: float
-    accept: float | None
+    lost: float
     queue: float | None
     cold_start: float | None
     run: float | None
+    collect: float | None
     overhead: float | None
 
 
@@ -61,6 +61,7 @@ class Journal(Observer):
         self._version = version
         self._models: dict[str, deque[Sample]] = {}
         self._offers: dict[str, deque[tuple[float, float]]] = {}
+        self._accepts: dict[str, deque[tuple[float, float]]] = {}
         self._deliveries: dict[str, deque[tuple[float, float]]] = {}
         self._is_forcing = False
 
@@ -71,12 +72,19 @@ class Journal(Observer):
         if self.watch is not None:
             self.watch(prediction)
 
+    def prediction_accepted(self, prediction: Prediction, seconds: float) -> None:
+        _keep(self._accepts, prediction.request.model, MOST_MODELS, (prediction.created_at.timestamp(), seconds))
+
     def prediction_ended(self, prediction: Prediction) -> None:
         self._take_ended(prediction)
         if self.watch is not None:
             self.watch(prediction)
 
     def committed(self, before: Prediction | None, after: Prediction, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            if isinstance(effect, LedgerEntry) and effect.given_up_at is not None:
+                self._take_back(after.attempts[effect.attempt - 1], effect.given_up_at)
+                self._take_attempt(after, after.attempts[effect.attempt - 1])
         if self.watch is not None and (before is None or before.status is not after.status):
             self.watch(after)
 
@@ -207,6 +215,10 @@ class Journal(Observer):
         since = now.timestamp() - 3600
         return [seconds for at, seconds in self._offers.get(offer, ()) if at >= since]
 
+    def accept_seconds(self, model: str, now: datetime) -> list[float]:
+        since = now.timestamp() - 3600
+        return [seconds for at, seconds in self._accepts.get(model, ()) if at >= since]
+
     def delivery_seconds(self, model: str, now: datetime) -> list[float]:
         since = now.timestamp() - 3600
         return [seconds for at, seconds in self._deliveries.get(model, ()) if at >= since]
@@ -229,7 +241,7 @@ class Journal(Observer):
             return
         model = minute.model(prediction.request.model)
         model.ended += 1
-        model.deadline_misses += _missed_its_deadline(prediction)
+        model.deadline_misses += is_late(prediction)
         match prediction.status:
             case Status.SUCCEEDED:
                 minute.succeeded += 1
@@ -300,6 +312,15 @@ class Journal(Observer):
             message = cut(failure.message, _EXAMPLE_CHARACTERS).text
             minute.trouble(key, at).add(prediction.owner, at, message, prediction.id)
 
+    def _take_back(self, attempt: Attempt, given_up_at: datetime) -> None:
+        """What was counted of an attempt when it was given up: its provider has told the end after all."""
+        minute = self.minutes.at(given_up_at)
+        if minute is None or minute.maybe == 0:
+            return
+        minute.maybe -= 1
+        minute.maybe_nanos -= attempt.expected_nanos or 0
+        minute.offer(attempt.offer).attempts -= 1
+
 
 def _count_money(minute: Minute, attempt: Attempt, *, is_serving: bool) -> None:
     nanos = attempt.cost.nanos
@@ -316,49 +337,16 @@ def _count_money(minute: Minute, attempt: Attempt, *, is_serving: bool) -> None:
     minute.unknown += is_unpriced(attempt)
 
 
-def _missed_its_deadline(prediction: Prediction) -> bool:
-    if prediction.status is Status.ABORTED:
-        return True
-    if prediction.status is Status.CANCELED:
-        return prediction.cancel_requested_at is None
-    return prediction.failure is not None and prediction.failure.code == DeadlineExceeded.code
-
-
 def _sample(prediction: Prediction, at: datetime) -> Sample:
-    """
-    The parts: until the first attempt, then, of the one that served, waiting and running.
-
-    What no provider had it for is our own: before, between and after the attempts.
-    """
-    serving = prediction.serving
+    serving, shares = prediction.serving, shares_of(prediction)
+    spans = attempt_spans(serving) if serving is not None else None
     total = max(0.0, (at - prediction.created_at).total_seconds())
-    if serving is None:
-        return Sample(at.timestamp(), total, None, None, None, None, None)
-    away = 0.0
-    until = prediction.created_at
-    for attempt in prediction.attempts:
-        end = min(attempt.ended_at or at, at)
-        away += max(0.0, (end - max(attempt.begun_at, until)).total_seconds())
-        until = max(until, end)
-    queue = _between(serving.begun_at, serving.running_at)
-    run = _told(serving.metrics, ("predict_time",))
-    if run is None:
-        run = _between(serving.running_at or serving.begun_at, serving.ended_at)
-    cold = _told(serving.metrics, _COLD_START)
-    accept = _between(prediction.created_at, prediction.attempts[0].begun_at)
-    return Sample(at.timestamp(), total, accept, queue, cold, run, max(0.0, total - away))
-
-
-def _told(metrics: dict[str, Any], names: Sequence[str]) -> float | None:
-    for name in names:
-        value = metrics.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf:
-            return float(value)
-    return None
-
-
-def _between(begin: datetime | None, end: datetime | None) -> float | None:
-    return max(0.0, (end - begin).total_seconds()) if begin is not None and end is not None else None
+    if spans is None or shares is None:
+        return Sample(at.timestamp(), total, 0.0, None, None, None, None, None)
+    cold_start = spans.cold_start or None
+    return Sample(
+        at.timestamp(), total, shares.lost, spans.queue, cold_start, spans.run, shares.collect, shares.overhead
+    )
 
 
 def _keep(kept: dict, name: str, most: int, sample: tuple) -> None:  # type: ignore[type-arg]

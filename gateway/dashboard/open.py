@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from gateway.contract.attempt import Attempt, AttemptStatus
+from gateway.contract.phase import current_of, under_way
 from gateway.contract.prediction import Prediction
 from gateway.dashboard.shape import Stage, StuckPrediction
 from gateway.dashboard.story import seconds_text
@@ -36,20 +37,16 @@ def look_at(predictions: Iterable[Prediction], now: datetime, *, slow: Mapping[s
     stuck: list[StuckPrediction] = []
     reserved = unresolved = unresolved_nanos = 0
     for prediction in predictions:
-        if prediction.completed_at is not None:
-            continue  # only its losers are being stopped
-        age = max(0.0, (now - prediction.created_at).total_seconds())
-        current = None
-        for attempt in prediction.attempts:
-            # Closed, said without a look-up by an enumeration's slow hash: there may be ten thousand.
-            if attempt.ended_at is not None and attempt.status is not AttemptStatus.COLLECTING:
-                continue
-            current = attempt if current is None or attempt.status.rank >= current.status.rank else current
+        for attempt in under_way(prediction):
             if attempt.status is AttemptStatus.UNKNOWN:
                 unresolved += 1
                 unresolved_nanos += attempt.expected_nanos or 0
             else:
                 reserved += attempt.expected_nanos or 0
+        if prediction.completed_at is not None:
+            continue  # only its losers are being stopped
+        age = max(0.0, (now - prediction.created_at).total_seconds())
+        current = current_of(prediction)
         ages[_stage(current)].append(age)
         why = _why_stuck(prediction, current, age, now, slow.get(prediction.request.model))
         if why is not None:

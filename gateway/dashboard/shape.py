@@ -67,14 +67,16 @@ class Burn(Shape, kw_only=True, frozen=True):
 
 
 class Phases(Shape, kw_only=True, frozen=True):
-    """p95 of each part of a prediction's time, seconds; None where there is no data."""
+    """p95 of each part of a prediction's time, seconds; None where there is no data. The words are the metrics'."""
 
-    accept: float | None = None
+    accept: float | None = None  # until durable
+    lost: float | None = None  # attempts that gave nothing
     queue: float | None = None
     cold_start: float | None = None
     run: float | None = None
+    collect: float | None = None  # files into our keeping
     delivery: float | None = None
-    overhead: float | None = None  # our own
+    overhead: float | None = None  # our own, accept included
 
 
 class Latency(Shape, kw_only=True, frozen=True):

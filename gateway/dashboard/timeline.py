@@ -92,7 +92,14 @@ class Timeline:
         for (kind, model, provider), count in told.items():
             if count > MOST_OF_A_KIND and ended is not None:
                 self._last += 1
-                title = f"{count - MOST_OF_A_KIND} more within {WINDOW_SECONDS:.0f} s"
+                title = _untold(kind, provider, count - MOST_OF_A_KIND)
                 self._common.append(
                     Happened(id=self._last, at=ended, kind=kind, title=title, model=model, provider=provider)
                 )
+
+
+def _untold(kind: str, provider: str | None, count: int) -> str:
+    """`75 more failovers from north within 10 s`."""
+    noun, place = {"failover": ("failover", "from"), "rescued": ("rescue", "by")}.get(kind, (kind, "of"))
+    what = f"{count} more {noun}{'' if count == 1 else 's'}"
+    return f"{what}{f' {place} {provider}' if provider else ''} within {WINDOW_SECONDS:.0f} s"

@@ -195,7 +195,8 @@ class View:
             if count is not None:
                 ended += count.ended
                 misses += count.deadline_misses
-        totals, phases = _times(self._journal.samples(model, now), self._journal.delivery_seconds(model, now))
+        accepts, deliveries = self._journal.accept_seconds(model, now), self._journal.delivery_seconds(model, now)
+        totals, phases = _times(self._journal.samples(model, now), accepts, deliveries)
         return Latency(
             model=model,
             ended=ended,
@@ -265,15 +266,17 @@ def quantile(ordered: Sequence[float], share: float) -> float | None:
     return round(ordered[min(place, len(ordered) - 1)], 4)
 
 
-def _times(samples: Sequence[Sample], deliveries: Sequence[float]) -> tuple[list[float], Phases]:
+def _times(
+    samples: Sequence[Sample], accepts: Sequence[float], deliveries: Sequence[float]
+) -> tuple[list[float], Phases]:
     """Totals in order, and the p95 of each part. Column by column: there may be many models."""
     columns = zip(*samples, strict=True) if samples else ((),) * len(Sample._fields)
     ordered = {
         name: sorted([value for value in column if value is not None])
         for name, column in zip(Sample._fields, columns, strict=True)
     }
-    p95 = {name: quantile(ordered[name], 0.95) for name in ("accept", "queue", "cold_start", "run", "overhead")}
-    return ordered["total"], Phases(**p95, delivery=quantile(sorted(deliveries), 0.95))
+    ordered |= {"accept": sorted(accepts), "delivery": sorted(deliveries)}
+    return ordered["total"], Phases(**{name: quantile(ordered[name], 0.95) for name in Phases.__struct_fields__})
 
 
 def _delivering(backlog: Sequence[Backlog], now: datetime) -> Stage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -27,10 +28,14 @@ _MOST_SECONDS = 50.0
 
 def run(image: Path | None, *, keep: bool = False) -> int:
     """`turnout demo`: 0 if every prediction ended, and the last one in our own backend's hands."""
-    return uvloop.run(_run(image, keep=keep))
+    try:
+        return uvloop.run(_run(image, keep=keep))
+    except asyncio.CancelledError:
+        return 1  # told to end before the end
 
 
 async def _run(image: Path | None, *, keep: bool) -> int:
+    _end_in_order()
     picture, what = data_uri(image)
     folder = Path(tempfile.mkdtemp(prefix="turnout-demo-"))
     stage = Stage(folder)
@@ -53,6 +58,14 @@ async def _run(image: Path | None, *, keep: bool) -> int:
         await stage.lower_curtain()
         shutil.rmtree(folder, ignore_errors=True)
     return 0 if board.ended == board.posted and shown["status"] == "succeeded" else 1
+
+
+def _end_in_order() -> None:
+    """However we are told to go, by `kill` or a terminal that is closed: nobody is left on the stage."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if task is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            loop.add_signal_handler(number, task.cancel)
 
 
 class Play:
@@ -169,7 +182,7 @@ async def _stay(stage: Stage, picture: str, folder: Path) -> None:
     body = folder / "body.json"
     body.write_text(json.dumps({"version": MODEL, "input": {"scale": 4, "image": picture}}))
     sys.stdout.write(
-        "\nStill running; Ctrl-C ends it. Try:\n"
+        f"\nStill running; Ctrl-C ends it. The dashboard is at {stage.url}/dashboard, its key\n{stage.key}\n\nTry:\n"
         f"curl -s {stage.url}/v1/predictions -H 'Authorization: Bearer {stage.key}' -H 'Prefer: wait' "
         f"-H 'Content-Type: application/json' -d @{body}\n"
     )

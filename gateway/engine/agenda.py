@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from gateway.contract.attempt import Attempt, AttemptStatus
+from gateway.contract.provider import Callbacks
 from gateway.engine.attempt import PollSchedule
 from gateway.engine.parts import Parts
 
@@ -51,10 +52,13 @@ class Agenda:
     def resend_at(self, attempt: Attempt, now: datetime) -> datetime | None:
         """When an unknown attempt is sent again: only where the provider starts no second job for the same id."""
         link = self._parts.links.get(attempt.provider)
-        if attempt.status is not AttemptStatus.UNKNOWN or link is None or not link.capabilities.idempotent_submit:
+        offer = self._parts.offer(attempt.offer)
+        if attempt.status is not AttemptStatus.UNKNOWN or link is None or offer is None:
+            return None
+        if not link.capabilities_for(offer).idempotent_submit:
             return None
         tries = self._resends.get(attempt.number, 0)
-        if tries >= len(self._parts.timing.resend_pauses) or self._parts.offer(attempt.offer) is None:
+        if tries >= len(self._parts.timing.resend_pauses):
             return None
         if attempt.number not in self._sent_at:
             return now  # it was sent by a worker that is dead
@@ -63,13 +67,19 @@ class Agenda:
 
     def poll_at(self, attempt: Attempt, now: datetime) -> datetime | None:
         link = self._parts.links.get(attempt.provider)
-        if link is None or attempt.handle is None or not link.capabilities.pollable:
+        if link is None or attempt.handle is None:
+            return None
+        capabilities = link.capabilities_for(self._parts.offer(attempt.offer))
+        if not capabilities.pollable:
             return None
         if attempt.number in self._nudged:
             return now
         if attempt.number not in self._polls:
             expected = self._parts.board.snapshot(attempt.offer).total_p50
-            schedule = PollSchedule(link, self._parts.timing, expected_seconds=expected)
+            is_called_back = link.callbacks and capabilities.callbacks is not Callbacks.NONE
+            schedule = PollSchedule(
+                capabilities, self._parts.timing, is_called_back=is_called_back, expected_seconds=expected
+            )
             first = schedule.next_seconds(self._parts.draw)
             self._polls[attempt.number] = (schedule, self._parts.clock.monotonic() + first)
         return now + timedelta(seconds=self._polls[attempt.number][1] - self._parts.clock.monotonic())

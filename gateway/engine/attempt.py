@@ -16,7 +16,7 @@ from gateway.contract.clock import derived_id, hash_token
 from gateway.contract.errors import InputUnfit, ModelFailed, ProviderFailure
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.prediction import Prediction
-from gateway.contract.provider import Call
+from gateway.contract.provider import Call, Callbacks, Capabilities
 from gateway.contract.route import Choice, Offer, OutputMapping, Plan
 from gateway.engine.seam import Intake, Link
 
@@ -126,7 +126,7 @@ async def send(
         log.exception("the input of prediction %s could not be made ready for %s", prediction.id, attempt.provider)
         raise InputUnfit("the input could not be made ready for this provider") from error
     callback, token = None, callback_token(secret, prediction.id, attempt.number)
-    if link.callbacks:
+    if link.callbacks and capabilities.callbacks is not Callbacks.NONE:
         callback = f"{callback_base}/cb/{token}"
     call = Call(
         prediction=prediction.id,
@@ -153,10 +153,11 @@ async def send(
 class PollSchedule:
     """When the next poll of one attempt is due: ever sparser, jittered, never too sparse for the result to live."""
 
-    def __init__(self, link: Link, timing: Timing, *, expected_seconds: float | None) -> None:
-        capabilities = link.capabilities
+    def __init__(
+        self, capabilities: Capabilities, timing: Timing, *, is_called_back: bool, expected_seconds: float | None
+    ) -> None:
         least = capabilities.min_poll_seconds
-        if link.callbacks:
+        if is_called_back:
             # The callback is the fast path: the poll is only there in case it is lost.
             self._interval = max(least, timing.first_poll, min(2 * (expected_seconds or 0), timing.longest_poll))
             self._longest = timing.longest_poll

@@ -240,7 +240,8 @@ def _ended_by_provider(prediction: Prediction, attempt: Attempt, happening: Lear
         failure=_end_failure(attempt, fact),
         cost=happening.cost or fact.cost or UNKNOWN_COST,
     )
-    effects: tuple[Effect, ...] = (_settlement(ended),)
+    given_up_at = attempt.ended_at if attempt.status is AttemptStatus.ABANDONED else None
+    effects: tuple[Effect, ...] = (replace(_settlement(ended), given_up_at=given_up_at),)
     wins = ended.status is AttemptStatus.SUCCEEDED and not prediction.is_terminal and prediction.winner is None
     if not wins:
         kept = replace(ended, output=None)  # a loser's output is nobody's
@@ -291,12 +292,13 @@ def _cancel_sent(prediction: Prediction, happening: CancelSent, now: datetime) -
     )
     if not happening.confirmed:
         return _with(prediction, asked), ()
-    was_running = asked.running_at is not None
+    # A call that was broken off before it was answered may have run from its first byte.
+    may_have_run = asked.running_at is not None or asked.accepted_at is None
     stopped = replace(asked, status=AttemptStatus.CANCELED, ended_at=now, failure=None)
     # What ran until it was stopped may be billed; what never started is not.
     entry = (
         _ledger(stopped, "maybe", stopped.expected_nanos, "expected")
-        if was_running
+        if may_have_run
         else _ledger(stopped, "released", 0, "canceled before it ran")
     )
     return _with(prediction, stopped), (entry,)
@@ -388,8 +390,11 @@ def _ledger(attempt: Attempt, state: str, nanos: int | None, basis: str) -> Ledg
 
 def _settlement(attempt: Attempt) -> LedgerEntry:
     cost: Cost = attempt.cost
-    if attempt.status is AttemptStatus.CANCELED and attempt.running_at is None:
+    if attempt.status is AttemptStatus.CANCELED and attempt.running_at is None and not cost.nanos:
         return _ledger(attempt, "released", 0, "canceled before it ran")
+    if attempt.status is AttemptStatus.CANCELED and cost.nanos is None:
+        # As where a cancel is confirmed without a word of the end: what ran may be billed.
+        return _ledger(attempt, "maybe", attempt.expected_nanos, "expected")
     return _ledger(attempt, "settled", cost.nanos, cost.basis)
 
 

@@ -234,10 +234,11 @@ class Run:
         Drivers keep the deadline by themselves. One that does not is not waited for: then the outcome is unknown.
         """
         submit.add_done_callback(lambda _: self._woken.set())
+        cancel = link.capabilities_for(self._parts.offer(attempt.offer)).cancel
         while not submit.done():
             self._woken.clear()
             unwanted = self.prediction.is_terminal or self.prediction.cancel_requested_at is not None
-            if unwanted and link.capabilities.cancel is Cancel.DISCONNECT:
+            if unwanted and cancel is Cancel.DISCONNECT:
                 await self._break_off(submit)
                 await self._commit(CancelSent(attempt=attempt.number, confirmed=True))
                 return None
@@ -329,7 +330,10 @@ class Run:
         return True
 
     async def _time_out(self, attempt: Attempt) -> None:
-        """Its time is over, the prediction's is not: stop it and let another have the rest."""
+        """Its time is over, the prediction's is not: stop it, unless it is done, and let another have the rest."""
+        await self._poll(attempt)  # what should have called back may have been done long ago
+        if self.prediction.winner is not None or self.prediction.attempts[attempt.number - 1].status.is_closed:
+            return
         await self._cancel_upstream(attempt)
         current = self.prediction.attempts[attempt.number - 1]
         if not current.status.is_closed and self.prediction.winner != attempt.number:
@@ -392,16 +396,19 @@ class Run:
             return True
         if attempt.handle is None:
             return not link.callbacks
-        return link.capabilities.cancel is Cancel.NONE and not link.capabilities.pollable and not link.callbacks
+        able = link.capabilities_for(self._parts.offer(attempt.offer))
+        return able.cancel is Cancel.NONE and not able.pollable and not link.callbacks
 
     async def _cancel_upstream(self, attempt: Attempt) -> None:
         link = self._parts.links.get(attempt.provider)
-        if link is None or attempt.handle is None or link.capabilities.cancel is Cancel.NONE:
+        if link is None or attempt.handle is None:
+            return
+        if link.capabilities_for(self._parts.offer(attempt.offer)).cancel is Cancel.NONE:
             return
         try:
             answer = await link.driver.cancel(attempt.handle)
         except ProviderFailure as failure:
-            log.debug("cancel at %s failed: %s", attempt.provider, failure)
+            log.debug("cancel at %s failed: %s", attempt.provider, failure.code)
             answer = Cancellation.UNSUPPORTED
         if answer is Cancellation.TOO_LATE:
             await self._poll(self.prediction.attempts[attempt.number - 1])

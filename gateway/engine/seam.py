@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from gateway.contract.attempt import Attempt
 from gateway.contract.prediction import Prediction
 from gateway.contract.provider import Capabilities, Driver
+from gateway.contract.route import Offer
 
 CredentialsFor = Callable[[str], Awaitable[dict[str, str]]]
 
@@ -66,3 +67,7 @@ class Link:
     @property
     def capabilities(self) -> Capabilities:
         return self.driver.capabilities
+
+    def capabilities_for(self, offer: Offer | None) -> Capabilities:
+        """What holds for an attempt on `offer`; an offer that is configured no more had what its provider has."""
+        return self.driver.capabilities if offer is None else self.driver.capabilities_for(offer.options)

@@ -44,7 +44,8 @@ class Worker:
         return self._runs.get(id)
 
     def predictions(self) -> list[Prediction]:
-        return [run.prediction for run in self._runs.values()]
+        # Copied in one go: metrics ask from a thread of their own.
+        return [run.prediction for run in list(self._runs.values())]
 
     async def start(self) -> None:
         """Announce the worker and adopt what nobody holds; raises StoreError if the store cannot."""

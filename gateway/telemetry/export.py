@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -40,6 +41,17 @@ def metric_exporters_from(environ: Mapping[str, str], *, endpoint: str = "") -> 
     return _exporters("metrics", environ, endpoint)
 
 
+def faults_of(environ: Mapping[str, str], *, endpoint: str = "") -> list[str]:
+    """What `tracing_from` and `metric_exporters_from` would refuse, a line for each. Makes no exporter."""
+    faults: dict[str, None] = {}
+    for signal in ("traces", "metrics"):
+        try:
+            _asked(signal, environ, endpoint)
+        except ConfigurationError as error:
+            faults[str(error)] = None
+    return list(faults)
+
+
 def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
     """The values of the headers that exporters send: what no log may show."""
     pairs = ",".join(environ.get(name, "") for name in _SECRETS).split(",")
@@ -47,19 +59,23 @@ def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _exporters(signal: str, environ: Mapping[str, str], endpoint: str) -> list[Any]:
+    return [make() for make in _asked(signal, environ, endpoint)]
+
+
+def _asked(signal: str, environ: Mapping[str, str], endpoint: str) -> list[Callable[[], Any]]:
     if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return []
     variable = f"OTEL_{signal.upper()}_EXPORTER"
     if endpoint:
         url = f"{endpoint.rstrip('/')}/v1/{signal}"
-        return [_load(signal, "otlp_proto_http", place="telemetry.otlp_endpoint")(endpoint=url)]
+        return [partial(_load(signal, "otlp_proto_http", place="telemetry.otlp_endpoint"), endpoint=url)]
     asked = environ.get(variable, "")
     place = variable
     if not asked and _is_endpoint_set(signal, environ):
         asked, place = "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT"  # whose default exporter it is
     names = [name.strip() for name in asked.split(",")]
     names = [name for name in names if name not in ("", "none") and (signal, name) != ("metrics", "prometheus")]
-    return [_load(signal, _meant(name, signal, environ), place=place)() for name in names]
+    return [_load(signal, _meant(name, signal, environ), place=place) for name in names]
 
 
 def _is_endpoint_set(signal: str, environ: Mapping[str, str]) -> bool:

@@ -103,9 +103,10 @@ ATTEMPT = Attribute(
 FALLBACK = Attribute(name="turnout.fallback", about="Whether the last resort served.", values=("true", "false"))
 PHASE = Attribute(
     name="turnout.phase",
-    about="accept: until durable. queue, cold_start, run: at the provider. collect: files into our keeping. "
-    "overhead: all of ours, accept included. delivery: from the event until the webhook's end.",
-    values=("accept", "queue", "cold_start", "run", "collect", "overhead", "delivery"),
+    about="accept: until durable. lost: attempts that gave nothing. queue, cold_start, run: at the provider that gave "
+    "a result. collect: files into our keeping. overhead: all of ours, accept included. delivery: from the event until "
+    "the webhook's end.",
+    values=("accept", "lost", "queue", "cold_start", "run", "collect", "overhead", "delivery"),
 )
 BASIS = Attribute(
     name="turnout.basis",
@@ -114,8 +115,8 @@ BASIS = Attribute(
 )
 SETTLEMENT = Attribute(
     name="turnout.settlement",
-    about="priced: it has a price. unknown: it cost something nobody told us. maybe: it may have cost something. "
-    "released: nothing.",
+    about="priced: it has a price. unknown: it cost something nobody told us. maybe: it may have cost something; "
+    "told too late it counts once more. released: nothing.",
     values=("priced", "unknown", "maybe", "released"),
 )
 WASTE = Attribute(
@@ -188,7 +189,8 @@ PREDICTION_DURATION = _histogram(
 )
 PHASE_DURATION = _histogram(
     "turnout.phase.duration",
-    "Where the time goes. Of attempts: queue, cold_start, run; of predictions: the rest; delivery has no model.",
+    "Where the time goes. Of attempts with a result: queue, cold_start, run; of predictions: the rest. Without accept "
+    "and delivery they add up to the predictions' duration. Delivery has no model.",
     _PHASE_SECONDS,
     *(PHASE, MODEL, PROVIDER),
 )

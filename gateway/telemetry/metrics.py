@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import product
 from typing import Any
@@ -20,20 +21,19 @@ from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.fact import Effect, LedgerEntry
 from gateway.contract.money import NANOS
 from gateway.contract.observer import Observer
+from gateway.contract.phase import (
+    attempt_spans,
+    backlog_of,
+    is_late,
+    reserved_nanos,
+    shares_of,
+    waste_of,
+    winner_of,
+)
 from gateway.contract.prediction import Prediction, Status
 from gateway.contract.route import BreakerState
 from gateway.telemetry import instrument as of
 from gateway.telemetry.instrument import BREAKER_STATES, INSTRUMENTS, Instrument, Kind
-from gateway.telemetry.phase import (
-    attempt_spans,
-    backlog_of,
-    collect_seconds,
-    is_late,
-    overhead_seconds,
-    reserved_nanos,
-    waste_of,
-    winner_of,
-)
 from gateway.telemetry.reader import PrometheusReader, PushingReader, adding
 from gateway.telemetry.tally import Distribution, Tally, attributes_of
 
@@ -73,6 +73,7 @@ class Metrics(Observer):
         }
         self._distributions = {one.name: Distribution(one) for one in INSTRUMENTS if one.kind is Kind.HISTOGRAM}
         self._registry = CollectorRegistry()
+        self._scraper = ThreadPoolExecutor(1, "turnout-scrape")
         add = adding(self._distributions.values(), scope=SCOPE)
         self._provider = MeterProvider(
             metric_readers=[PrometheusReader(self._registry, add), *(PushingReader(one, add) for one in exporters)],
@@ -162,25 +163,25 @@ class Metrics(Observer):
         self._ended.add(model, status, prediction.failure.blame.value if prediction.failure is not None else "")
         if is_late(prediction):
             self._late.add(model)
-        if prediction.completed_at is not None:
+        winner, shares = winner_of(prediction), shares_of(prediction)
+        if shares is not None and prediction.completed_at is not None:
             seconds = (prediction.completed_at - prediction.created_at).total_seconds()
             self._prediction_seconds.record(seconds, model, status)
-            self._phase_seconds.record(overhead_seconds(prediction) or 0.0, "overhead", model, "")
-        winner = winner_of(prediction)
-        if winner is not None:
-            collect = collect_seconds(prediction)
-            if collect is not None:
-                self._phase_seconds.record(collect, "collect", model, winner.provider)
-            if prediction.is_rescued:
-                self._rescued.add(model, winner.provider, "true" if winner.is_fallback else "false")
+            self._phase_seconds.record(shares.overhead, "overhead", model, "")
+            # Nothing lost is told too: so its quantiles are of all predictions, as those of the duration are.
+            self._phase_seconds.record(shares.lost, "lost", model, "")
+            if winner is not None and shares.collect is not None:
+                self._phase_seconds.record(shares.collect, "collect", model, winner.provider)
+        if winner is not None and prediction.is_rescued:
+            self._rescued.add(model, winner.provider, "true" if winner.is_fallback else "false")
 
     def committed(self, before: Prediction | None, after: Prediction, effects: tuple[Effect, ...]) -> None:
         for effect in effects:
-            if isinstance(effect, LedgerEntry):
-                self._settle(effect, after.request.model)
+            if isinstance(effect, LedgerEntry) and not _is_known(effect, before):
+                self._settle(effect, after)
 
-    def _settle(self, entry: LedgerEntry, model: str) -> None:
-        settlement: str = entry.state
+    def _settle(self, entry: LedgerEntry, prediction: Prediction) -> None:
+        model, settlement = prediction.request.model, entry.state
         if entry.state == "reserved":
             return
         if entry.state == "settled":
@@ -190,14 +191,21 @@ class Metrics(Observer):
             self._spend.add(entry.provider, model, entry.basis, amount=entry.nanos)
         elif settlement == "maybe" and entry.nanos is not None:
             self._maybe.add(entry.provider, model, amount=entry.nanos)
+        if entry.given_up_at is not None:
+            self._count_waste(prediction, prediction.attempts[entry.attempt - 1])
+
+    def _count_waste(self, prediction: Prediction, attempt: Attempt) -> None:
+        waste = waste_of(prediction, attempt)
+        if waste is not None and attempt.cost.nanos:
+            self._tallies[of.SPEND_WASTED.name].add(
+                attempt.provider, prediction.request.model, waste, amount=attempt.cost.nanos
+            )
 
     def attempt_ended(self, prediction: Prediction, attempt: Attempt) -> None:
         provider, model = attempt.provider, prediction.request.model
         error = attempt.failure.code if attempt.failure is not None else ""
         self._attempts.add(provider, model, attempt.status.value, error)
-        waste = waste_of(prediction, attempt)
-        if waste is not None and attempt.cost.nanos:
-            self._tallies[of.SPEND_WASTED.name].add(provider, model, waste, amount=attempt.cost.nanos)
+        self._count_waste(prediction, attempt)
         if attempt.ended_at is not None and attempt.status is not AttemptStatus.REJECTED:
             seconds = (attempt.ended_at - attempt.begun_at).total_seconds()
             self._operation_seconds.record(seconds, _OPERATION, provider, model, error)
@@ -252,11 +260,16 @@ class Metrics(Observer):
         self._sources = sources
 
     def render(self) -> bytes:
-        """Prometheus text, to be sent as CONTENT_TYPE. Takes milliseconds: with many series, off the event loop."""
+        """Prometheus text, to be sent as CONTENT_TYPE. One at a time; of hundreds of models half a second long."""
         return generate_latest(self._registry)
+
+    async def scrape(self) -> bytes:
+        """What `render` gives, made beside the event loop, in a thread of its own: callers do not wait for scrapes."""
+        return await asyncio.get_running_loop().run_in_executor(self._scraper, self.render)
 
     async def aclose(self) -> None:
         """Sends what is left, where it is sent."""
+        self._scraper.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._provider.shutdown)
 
     def _backlog(self) -> Iterable[tuple[float, tuple[str, ...]]]:
@@ -313,6 +326,13 @@ def _observing(
             yield Observation(value, attributes_of(values, instrument.attributes))
 
     return observe
+
+
+def _is_known(entry: LedgerEntry, before: Prediction | None) -> bool:
+    """An attempt whose fate nobody knows was told when that became so, and is not told again when it is given up."""
+    if entry.state != "maybe" or before is None or entry.attempt > len(before.attempts):
+        return False
+    return before.attempts[entry.attempt - 1].status is AttemptStatus.UNKNOWN
 
 
 def _offer_parts(offer: str) -> tuple[str, str, str]:

@@ -11,9 +11,9 @@ from gateway.contract.errors import Failure
 from gateway.contract.fact import Effect
 from gateway.contract.money import format_dollars
 from gateway.contract.observer import DeliveryTry, Observer
+from gateway.contract.phase import winner_of
 from gateway.contract.prediction import Prediction, Status
 from gateway.contract.trace import trace_id
-from gateway.telemetry.phase import winner_of
 
 
 class LogObserver(Observer):

@@ -154,11 +154,10 @@ WORDS: dict[str, dict[str, Words]] = {
         },
         "fal-ai/kokoro/american-english": {"prompt": str, "voice": re.compile(r"a[fm]_[a-z]+"), "speed": None},
         "fal-ai/elevenlabs/tts/*": {"text": str, "voice": str, "stability": None},
-        "fal-ai/wizper": {
+        "fal-ai/whisper": {
             "audio_url": str,
             "task": ("transcribe", "translate"),
             "language": str,
-            "version": ("3",),
         },
         "fal-ai/elevenlabs/speech-to-text": {
             "audio_url": str,
@@ -167,7 +166,6 @@ WORDS: dict[str, dict[str, Words]] = {
             "tag_audio_events": bool,
         },
         "fal-ai/esrgan": {"image_url": str, "scale": tuple(range(1, 9)), "face": bool},
-        "fal-ai/recraft/upscale/crisp": {"image_url": str},
     },
     "runpod": {
         # https://github.com/runpod/docs, public-endpoints/models

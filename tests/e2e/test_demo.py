@@ -63,8 +63,12 @@ async def test_kept_running_it_prints_a_line_that_works(tmp_path: Path) -> None:
         async with httpx.AsyncClient(trust_env=False) as client:
             assert (await client.get(f"{url[0]}/livez")).status_code == 200
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         await process.communicate()
+    assert process.returncode == 0
+    async with httpx.AsyncClient(trust_env=False) as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get(f"{url[0]}/livez")  # its processes went with it
 
 
 async def test_a_file_that_is_no_picture_is_refused_in_one_line(tmp_path: Path) -> None:

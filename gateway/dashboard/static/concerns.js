@@ -124,7 +124,7 @@ export function moneyOf(burn, series) {
       fact("price unknown", percent(unknown), (unknown ?? 0) > 0.02 ? "warn" : ""),
       fact("wasted", money(burn.wasted_nanos), settled > 0 && burn.wasted_nanos / settled > 0.1 ? "warn" : "", "spent on attempts that did not serve"),
       fact("reserved", money(burn.reserved_nanos), "", "expected of what is under way"),
-      fact("maybe billed", burn.maybe === 0 ? "none" : `${count(burn.maybe)}, ${money(burn.maybe_nanos)}`, burn.maybe > 0 ? "warn" : ""),
+      fact("maybe billed", burn.maybe === 0 ? "none" : `${count(burn.maybe)}, ${burn.maybe_nanos > 0 ? money(burn.maybe_nanos) : "price unknown"}`, burn.maybe > 0 ? "warn" : ""),
     ),
   );
 }

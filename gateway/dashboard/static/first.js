@@ -3,6 +3,13 @@
 import { h } from "./dom.js";
 import { panel } from "./part.js";
 
+// A picture of one pixel: whoever has configured nothing yet shall see a result, and not what is missing.
+const EXAMPLES = {
+  "turnout/upscaler": {
+    image: "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+  },
+};
+
 /** @param {string[]} models */
 export function firstRequest(models) {
   if (models.length === 0) {
@@ -18,7 +25,7 @@ export function firstRequest(models) {
     `curl -s ${location.origin}/v1/models/${models[0]}/predictions \\`,
     '  -H "Authorization: Bearer $REPLICATE_API_TOKEN" \\',
     "  -H 'Content-Type: application/json' -H 'Prefer: wait' \\",
-    "  -d '{\"input\": {}}'",
+    `  -d '${JSON.stringify({ input: EXAMPLES[models[0]] ?? {} })}'`,
   ].join("\n");
   return panel(
     "failing",

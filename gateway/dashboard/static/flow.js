@@ -36,8 +36,18 @@ function stageOf(stage) {
   );
 }
 
-const PHASES = ["accept", "queue", "cold_start", "run", "delivery", "overhead"];
-const NAMES = { cold_start: "cold start", overhead: "our own" };
+const PHASES = ["accept", "lost", "queue", "cold_start", "run", "collect", "delivery", "overhead"];
+const NAMES = { lost: "lost", cold_start: "cold", overhead: "ours" };
+const ABOUT = {
+  accept: "until it was durable; part of ours",
+  lost: "tries that gave nothing",
+  queue: "waiting at the provider that served",
+  cold_start: "its cold start, where it tells",
+  run: "running there",
+  collect: "copying the files into our keeping",
+  delivery: "from the end until the webhook had arrived",
+  overhead: "our own time: nobody was at work on it",
+};
 
 /** @param {any[]} models */
 export function latency(models) {
@@ -54,33 +64,33 @@ export function latency(models) {
 
 function table(models) {
   const worst = [...models].sort((one, other) => (other.p95 ?? -1) - (one.p95 ?? -1));
+  const phases = PHASES.filter((phase) => models.some((one) => one.phases[phase])); // no room for what never happens
   return h(
     "table",
     { class: "latency" },
     h(
       "thead",
       null,
-      h("tr", null, h("th", { scope: "col" }, "Model"), ["p50", "p95", "late"].map((name) => h("th", { scope: "col" }, name)), PHASES.map((phase) => h("th", { scope: "col" }, NAMES[phase] ?? phase))),
+      h("tr", null, h("th", { scope: "col" }, "Model"), ["p95", "late"].map((name) => h("th", { scope: "col" }, name)), phases.map((phase) => h("th", { scope: "col", title: ABOUT[phase] }, NAMES[phase] ?? phase))),
     ),
-    h("tbody", null, worst.map(row)),
+    h("tbody", null, worst.map((one) => row(one, phases))),
   );
 }
 
-function row(one) {
-  const sum = PHASES.reduce((total, phase) => total + (one.phases[phase] ?? 0), 0);
+function row(one, phases) {
+  const sum = phases.reduce((total, phase) => total + (phase === "accept" ? 0 : (one.phases[phase] ?? 0)), 0);
   return h(
     "tr",
     { key: one.model },
     h("th", { scope: "row" }, h("a", { href: `#/predictions?model=${encodeURIComponent(one.model)}`, class: "name", title: one.model }, one.model)),
-    h("td", null, duration(one.p50)),
-    h("td", { class: "latency__p95" }, duration(one.p95)),
+    h("td", { class: "latency__p95", title: `half of them within ${duration(one.p50)}` }, duration(one.p95)),
     h("td", { class: one.deadline_misses > 0 ? "tone--warn" : "quiet" }, one.deadline_misses > 0 ? [glyph("clock", "warn"), count(one.deadline_misses)] : "0"),
-    PHASES.map((phase) => phaseOf(one.phases[phase], sum)),
+    phases.map((phase) => phaseOf(one.phases[phase], sum)),
   );
 }
 
 function phaseOf(seconds, sum) {
-  if (seconds === null || seconds === undefined) return h("td", { class: "quiet" }, "–");
+  if (!seconds) return h("td", { class: "quiet" }, "–");
   const share = sum > 0 ? seconds / sum : 0;
   const width = `${Math.max(2, share * 100).toFixed(0)}%`;
   return h("td", { class: share > 0.5 ? "phase phase--most" : "phase" }, duration(seconds), h("span", { class: "phase__bar", style: { width } }));

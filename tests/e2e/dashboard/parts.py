@@ -118,9 +118,11 @@ def latency_of(*, late: dict[str, int], slower: float = 1.0) -> tuple[shape.Late
         cold = 4.2 if model == "acme/real-esrgan" else None
         phases = shape.Phases(
             accept=0.012,
+            lost=round(0.4 * (slower - 1), 3),
             queue=round(queue, 3),
             cold_start=cold,
             run=round(run * 1.9 * slower, 3),
+            collect=0.16,
             delivery=None if place % 3 == 0 else 0.24 * slower,
             overhead=0.004,
         )

@@ -63,13 +63,32 @@ def test_money_time_and_stuck_work_are_told_in_numbers(serve: Serve, visitor: Vi
     expect(money).to_contain_text("maybe billed3, $0.84")
     slowest = panel(page, "Latency").get_by_role("row").nth(1)
     expect(slowest).to_contain_text("acme/kling-video")
-    expect(slowest.get_by_role("cell").nth(2)).to_have_text("7")
+    expect(slowest.get_by_role("cell").nth(1)).to_have_text("7")
     expect(panel(page, "Latency")).to_contain_text("9 deadlines missed")
     expect(panel(page, "Pipeline").get_by_role("listitem").nth(1)).to_contain_text("24")
     expect(panel(page, "Pipeline").get_by_role("listitem").nth(1)).to_contain_text("18 min")
     stuck = panel(page, "Stuck jobs and dead receivers")
     expect(stuck).to_contain_text("running for 18 min; 95 % of its like are done after 1 min 34 s")
     expect(stuck).to_contain_text("hooks.studio.example")
+
+
+def test_the_latency_table_fits_and_shows_only_what_takes_time(serve: Serve, visitor: Visitor, now: datetime) -> None:
+    for scene_of, lost in ((scene.healthy, 0), (scene.burning, 1)):
+        page = visitor.open(serve(scene_of(now)).url)
+        table = page.locator(".latency")
+        expect(table.get_by_role("columnheader", name="ours", exact=True)).to_be_in_viewport(ratio=1)
+        expect(table.get_by_role("columnheader", name="lost", exact=True)).to_have_count(lost)
+        assert (
+            page.evaluate("(f => f.scrollWidth - f.clientWidth)(document.querySelector('.panel--latency .frame'))") <= 0
+        )
+
+
+def test_what_may_be_billed_at_an_unknown_price_is_not_nothing(serve: Serve, visitor: Visitor, now: datetime) -> None:
+    told = scene.burning(now)
+    burn = msgspec.structs.replace(told.overview.burn, maybe=11, maybe_nanos=0)
+    told.overview = msgspec.structs.replace(told.overview, burn=burn)
+    page = visitor.open(serve(told).url)
+    expect(panel(page, "Burn")).to_contain_text("maybe billed11, price unknown")
 
 
 def test_every_state_in_the_matrix_has_a_word_and_a_shape(serve: Serve, visitor: Visitor, now: datetime) -> None:

@@ -353,6 +353,10 @@ def make_models() -> FakeModels:
     return FakeModels(text, pictures)
 
 
+async def _metrics() -> bytes:
+    return b"turnout_predictions_total 1\n"
+
+
 class World:
     """The API over its fakes, and a client for each key."""
 
@@ -383,7 +387,7 @@ class World:
                 "ids": self.ids,
                 "check_url": refuse_private,
                 "policies": lambda: {"cheapest", "fastest"},
-                "metrics": lambda: b"turnout_predictions_total 1\n",
+                "metrics": _metrics,
                 "max_file_bytes": 50_000,
                 **settings,
             }

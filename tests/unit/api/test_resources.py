@@ -241,6 +241,7 @@ async def test_metrics_are_prometheus_text_and_may_ask_for_an_admin_key(world: W
     open_ = await world.nobody.get("/metrics")
     assert open_.text == "turnout_predictions_total 1\n"
     assert open_.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert (await World(tmp_path, metrics=None).nobody.get("/metrics")).status_code == 404, "no zeros that stand still"
     closed = World(tmp_path, metrics_key=True)
     assert (await closed.nobody.get("/metrics")).status_code == 401
     assert (await closed.client(ALICE.text).get("/metrics")).status_code == 403

@@ -265,3 +265,15 @@ def test_providers_from_the_environment_are_told_and_the_catalogue_is_counted(
     assert "fal | fal | https://queue.fal.run | found (env:FAL_KEY) | no public_url, polled" in rows(said)
     assert re.search(r"and [3-9][0-9] models of the catalogue: `turnout models` lists them", said)
     assert "canary" not in said
+
+
+def test_an_exporter_that_is_not_installed_is_told_before_it_keeps_the_gateway_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "zipper")
+    assert main(["check"]) == 2
+    said = 'OTEL_METRICS_EXPORTER: no exporter "zipper" is installed'
+    assert capsys.readouterr().err.startswith(f"turnout: {said}; ")
+    assert main(["doctor"]) == 1
+    assert re.search(rf"^fail telemetry +{re.escape(said)} → ", capsys.readouterr().out, re.MULTILINE)

@@ -116,6 +116,15 @@ def test_input_may_lie_in_a_file(tmp_path: Path, file: Path, capsys: pytest.Capt
     ("words", "said"),
     [
         (["acme/fux"], 'unknown model "acme/fux"; did you mean "acme/flux"?'),
+        (
+            ["black-forest-labs/flux-schnell"],
+            "black-forest-labs/flux-schnell is in the catalogue, and nobody here serves it; set FAL_KEY or"
+            " TOGETHER_API_KEY or DEEPINFRA_API_KEY; or write credentials in [providers.cheap], [providers.dear]",
+        ),
+        (
+            ["black-forest-labs/flux-schnel"],
+            'unknown model "black-forest-labs/flux-schnel"; did you mean "black-forest',
+        ),
         (["acme/flux", "--policy", "frugl"], 'unknown policy "frugl"; did you mean "frugal"?'),
         (["acme/flux:abc"], 'unknown version "abc"; '),
         (["acme/flux", "--input", "{"], "--input: not JSON ("),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from gateway.cli import main
 from gateway.config.catalogue import read_catalogue
@@ -35,9 +36,19 @@ def test_without_tokens_every_model_says_what_would_do(capsys: pytest.CaptureFix
     assert main(["models"]) == 0
     said = rows(capsys.readouterr().out)
     count = len(read_catalogue(()).models)
-    assert f"0 of {count} models can be served" in said
+    assert "turnout/upscaler | local: turnout/upscaler, fallback | $0.00 per prediction" in said, "what is built in"
+    assert f"1 of {count + 1} models can be served" in said
     assert "kwaivgi/kling-v2.5-turbo-pro | text-to-video | set REPLICATE_API_TOKEN or FAL_KEY" in said
     assert any(re.match(r"openai/whisper-1 \| transcription \| set OPENAI_API_KEY", line) for line in said)
+
+
+def test_at_eighty_columns_no_name_is_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.commands.models.printer", lambda: Console(highlight=False, width=80))
+    assert main(["models", "--all"]) == 0
+    text = capsys.readouterr().out
+    assert max(len(line) for line in text.splitlines()) <= 80
+    for model in read_catalogue(()).models.values():
+        assert f" {model.name} " in text
 
 
 def test_with_tokens_it_says_by_whom_and_for_how_much(

@@ -43,6 +43,10 @@ def test_each_says_what_it_can_do_and_where_its_credentials_are_looked_for(capsy
     assert fal["credentials"] == [["FAL_KEY"]]
     assert (fal["callbacks"], fal["signature"], fal["cost"]) == ("signed", "ed25519_keys", "units")
     assert fal["modes"] == ["queue", "sync"]
+    assert fal["inputs"] == ["data", "upload", "url"]
+    assert fal["results"] == ["data", "json", "url"]
+    assert (fal["result_lifetime_seconds"], fal["min_poll_seconds"]) == (604_800, 0.5)
+    assert plugins["cog"]["min_poll_seconds"] is None
     assert fal["distribution"] == "turnout"
     assert fal["thin"]
     assert fal["title"].startswith("fal.ai:")

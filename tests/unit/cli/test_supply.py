@@ -111,8 +111,17 @@ def test_the_name_of_another_provider_is_not_taken_over(tmp_path: Path) -> None:
 
 
 def test_several_providers_of_one_adapter_offer_it_each(tmp_path: Path) -> None:
-    text = '[providers.one]\nadapter = "fal"\n[providers.two]\nadapter = "fal"\n'
-    assert offers(completed(tmp_path, text), SCHNELL) == ["one", "two"]
+    token = 'adapter = "fal"\ntoken = "env:FAL_KEY"\n'
+    text = f"[providers.one]\n{token}[providers.two]\n{token}"
+    assert offers(completed(tmp_path, text, **FAL), SCHNELL) == ["one", "two"]
+
+
+def test_a_section_without_credentials_serves_nothing_at_a_vendor_that_wants_some(tmp_path: Path) -> None:
+    loaded = completed(tmp_path, "[providers.fal]\n", **FAL)
+    assert SCHNELL not in loaded.supplied_models
+    assert Environment(loaded, FAL).supply("fal").missing == "write credentials in [providers.fal]"
+    elsewhere = '[providers.fal]\nbase_url = "http://10.0.0.5:9000"\ncatalogue = true\n'
+    assert offers(completed(tmp_path, elsewhere), SCHNELL) == ["fal"]
 
 
 OURS = f"""
@@ -163,6 +172,18 @@ def test_an_adapter_that_needs_more_than_a_token_is_there_only_with_it(tmp_path:
     loaded = parse(text, place="turnout.toml", folder=tmp_path, environ=FAL)
     assert Environment(loaded, FAL).supply("fal").missing == "set FAL_SYNC"
     assert Environment(loaded, {}).supply("fal").missing == "set FAL_KEY and FAL_SYNC"
+
+
+def test_options_that_a_catalogue_writes_wrong_are_a_fault_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "more.toml").write_text(
+        '[[models]]\nname = "acme/x"\ntask = "chat"\noutput = "text"\n'
+        '[[models.offers]]\nadapter = "fal"\nname = "x"\noptions = { snyc = true }\n'
+    )
+    loaded = completed(tmp_path, '[catalogue]\nfiles = ["more.toml"]\n', **FAL)
+    with pytest.raises(ConfigurationError) as refused:
+        survey(loaded, clock=SystemClock())
+    said = "options of adapter fal: unknown key 'snyc'; did you mean 'sync'?"
+    assert str(refused.value) == f"turnout.toml: catalogue: acme/x at fal: {said}"
 
 
 def test_an_adapter_that_is_not_installed_or_broken_keeps_nobody_from_starting(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from gateway.contract.errors import (
     NoLongerNeeded,
     RateLimited,
 )
+from gateway.contract.fact import LedgerEntry
 from gateway.contract.observer import DeliveryTry, Observer
 from gateway.contract.prediction import Prediction, Status
 from gateway.dashboard import journal as module
@@ -137,9 +138,10 @@ def test_the_parts_of_a_predictions_time_add_up(journal: Journal, clock: ManualC
     won = attempt(2, "south", begun=1.5, running=2.5, ended=5.5, metrics={"setup_time": 0.7})
     lived(journal, prediction(failed, won, ended=6.0))
     [sample] = journal.samples("acme/upscale", START)
-    assert (sample.total, sample.accept, sample.queue, sample.run) == (6.0, 0.2, 1.0, 3.0)
-    assert sample.cold_start == 0.7
-    assert sample.overhead == pytest.approx(0.2 + 0.5 + 0.5)
+    assert (sample.total, sample.lost, sample.run, sample.collect) == (6.0, 0.8, 3.0, 0.5)
+    assert (sample.queue, sample.cold_start) == (pytest.approx(0.3), 0.7)
+    assert sample.overhead == pytest.approx(0.2 + 0.5)
+    assert sum(part or 0 for part in sample[2:]) == pytest.approx(sample.total)
     assert journal.seconds_of("acme/upscale@south", START) == [4.0]
     assert journal.samples("acme/upscale", after(3700)) == []
 
@@ -149,6 +151,33 @@ def test_a_providers_nonsense_is_no_time(journal: Journal, told: object) -> None
     lived(journal, prediction(attempt(running=0.5, ended=1.5, metrics={"predict_time": told, "setup_time": told})))
     [sample] = journal.samples("acme/upscale", START)
     assert (sample.run, sample.cold_start) == (1.0, None)
+
+
+def test_how_long_accepting_took_is_told_by_who_waited_for_the_store(journal: Journal) -> None:
+    journal.prediction_accepted(prediction(), 0.004)
+    assert journal.accept_seconds("acme/upscale", START) == [0.004]
+    assert journal.accept_seconds("acme/upscale", after(3_700)) == []
+
+
+def test_an_end_that_is_told_after_the_attempt_was_given_up_takes_its_doubt_away(journal: Journal) -> None:
+    lost = attempt(failure=JobTimedOut(), status=AttemptStatus.ABANDONED, nanos=None)
+    gone = prediction(lost, WON)
+    lived(journal, gone)
+    assert (only(journal).maybe, only(journal).maybe_nanos, only(journal).nanos) == (1, 2_000_000, 500)
+    told = attempt(nanos=300, ended=9)
+    late = LedgerEntry(
+        attempt=1, offer=told.offer, provider=told.provider, state="settled", nanos=300, basis="reported",
+        given_up_at=lost.ended_at,
+    )  # fmt: skip
+    after_all = replace(gone, attempts=(told, WON))
+    journal.committed(None, after_all, (late,))
+    minute = only(journal)
+    assert (minute.maybe, minute.maybe_nanos, minute.nanos, minute.wasted) == (0, 0, 800, 300)
+    assert minute.offers[told.offer].attempts == 1
+    again = Journal(ManualClock(), version="1.2.3")
+    again.refill([after_all])
+    [refilled] = again.minutes.since(START)
+    assert (refilled.maybe, refilled.nanos, refilled.wasted) == (0, 800, 300), "and so it is after a restart"
 
 
 def test_only_what_arrived_at_the_end_counts_as_a_delivery(journal: Journal) -> None:
@@ -205,7 +234,7 @@ def test_a_storm_of_failovers_does_not_wash_away_what_is_rare(journal: Journal, 
     assert told[-1].kind == "ejected"
     assert [one.id for one in told] == sorted((one.id for one in told), reverse=True)
     assert len(journal.timeline) <= MOST_RARE + MOST_COMMON
-    within_ten_seconds = [one for one in told if one.title == "75 more within 10 s"]
+    within_ten_seconds = [one for one in told if one.title == "75 more failovers from north within 10 s"]
     assert within_ten_seconds  # 80, of which five were told one by one
 
 
@@ -218,7 +247,8 @@ def test_of_equal_failovers_a_few_are_told_and_the_rest_is_counted(journal: Jour
     late = attempt(2, "south", begun=11)
     journal.attempt_begun(prediction(attempt(failure=ModelFailed()), late), late)
     told = journal.timeline.newest(10)[::-1]
-    assert [one.title for one in told[5:]] == ["75 more within 10 s", "north → south: model failed"]
+    untold = "75 more failovers from north within 10 s"
+    assert [one.title for one in told[5:]] == [untold, "north → south: model failed"]
 
 
 def test_one_failure_of_very_many_owners_names_a_few_and_counts_all(journal: Journal) -> None:

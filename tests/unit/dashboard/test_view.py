@@ -190,7 +190,7 @@ def test_the_pipeline_shows_stage_and_age_and_money_that_is_out(world: World) ->
         prediction(attempt(ended=None, running=1), ended=None),
         prediction(attempt(status=AttemptStatus.COLLECTING), ended=None, created_at=after(119)),
         prediction(attempt(ended=None, status=AttemptStatus.UNKNOWN), ended=None, created_at=after(119)),
-        prediction(attempt(), ended=3),  # over: only its losers are being stopped
+        prediction(attempt(), attempt(2, ended=None), ended=3),  # over: only its losers are being stopped
     ]
     waiting = Backlog(
         host="dead.example", waiting=3, failing=1, ages=(1, 1, 0, 1), oldest_at=START, last_error="no route"

@@ -328,6 +328,18 @@ class TestTime:
             await stage.check(prediction.id)
 
     @virtual
+    async def test_an_attempt_is_looked_at_before_its_time_is_called_over(self, tmp_path: Path) -> None:
+        stage = Stage(tmp_path, attempt_seconds=3)  # before the first poll of one that should have called back
+        first = stage.provider("first", Script(run_seconds=2, callbacks=0), capabilities=WITH_CALLBACKS)
+        second = stage.provider("second")
+        async with stage:
+            prediction = await stage.run()
+            assert statuses(prediction) == ["first succeeded"]
+            assert first.jobs[0].cancels == 0
+            assert not second.jobs
+            await stage.check(prediction.id)
+
+    @virtual
     async def test_no_attempt_is_given_more_than_is_left(self, tmp_path: Path) -> None:
         stage = Stage(tmp_path, deadline_seconds=60, attempt_seconds=50)
         stage.provider("first", HANGS)
@@ -459,6 +471,8 @@ class TestCancel:
             assert stage.clock.monotonic() < 7
             assert first.jobs[0].canceled_at is not None
             await stage.settled(id)
+            # It may have run all the while: only what was accepted and never begun is known to cost nothing.
+            assert [state for _, state, _ in await stage.ledger(id)] == ["maybe"]
 
     @virtual
     async def test_a_held_call_that_cannot_be_stopped_ends_for_the_caller_after_the_grace(self, tmp_path: Path) -> None:

@@ -186,6 +186,41 @@ class TestCancelAndDeadline:
         )
         assert (prediction.status, prediction.output) == (Status.SUCCEEDED, "made it")
 
+    def test_an_end_that_comes_after_the_attempt_was_given_up_says_so_in_the_ledger(self) -> None:
+        _, effects = play(
+            a_prediction(),
+            Begun(attempt=an_attempt(1)),
+            SubmitFailed(attempt=1, failure=OutcomeUnknown().failure),
+            AttemptEnded(attempt=1, failure=OutcomeUnknown().failure),
+            learned(1, FAILED, cost=COST),
+        )
+        ledger = [effect for effect in effects if isinstance(effect, LedgerEntry)]
+        assert [one.state for one in ledger] == ["reserved", "maybe", "maybe", "settled"]
+        assert [one.given_up_at for one in ledger] == [None, None, None, at(3)]
+
+    @pytest.mark.parametrize(
+        ("ran", "cost", "state", "nanos"),
+        [
+            (False, None, "released", 0),
+            (False, COST, "settled", 500),  # it says so itself
+            (True, COST, "settled", 500),
+            (True, None, "maybe", 7),
+        ],
+    )
+    def test_what_a_canceled_job_cost_is_settled_as_far_as_it_is_told(
+        self, ran: bool, cost: Cost | None, state: str, nanos: int
+    ) -> None:
+        _, effects = play(
+            a_prediction(),
+            Begun(attempt=replace(an_attempt(1), expected_nanos=7)),
+            learned(1, running() if ran else queued()),
+            CancelRequested(),
+            CancelSent(attempt=1, confirmed=False),
+            learned(1, CANCELED, cost=cost),
+        )
+        entry = [effect for effect in effects if isinstance(effect, LedgerEntry)][-1]
+        assert (entry.state, entry.nanos) == (state, nanos)
+
     def test_a_cancel_after_the_success_is_too_late_even_while_files_are_collected(self) -> None:
         prediction, _ = play(
             a_prediction(file_output=True),

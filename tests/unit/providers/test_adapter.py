@@ -11,20 +11,8 @@ from gateway.contract.errors import (
     Refused,
 )
 from gateway.contract.provider import HttpResponse, ServerSentEvent
-from providers._adapter import (
-    MAX_DEPTH,
-    Malformed,
-    Options,
-    UnexpectedStream,
-    check_options,
-    poll_refusal,
-    quote,
-    read_json,
-    read_object,
-    read_options,
-    refusal,
-    words_of,
-)
+from providers._adapter import Options, UnexpectedStream, check_options, poll_refusal, read_options, refusal
+from providers._reading import MAX_DEPTH, Malformed, quote, read_json, read_object, words_of
 
 
 def response(status: int, body: bytes = b"", **headers: str) -> HttpResponse:
@@ -125,7 +113,7 @@ STATUSES = [
     (408, "outcome_unknown"),
     (409, "outcome_unknown"),
     (410, "model_missing"),
-    (413, "refused"),
+    (413, "input_unfit"),
     (418, "refused"),
     (422, "input_refused"),
     (425, "outcome_unknown"),

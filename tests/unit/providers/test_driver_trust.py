@@ -32,7 +32,7 @@ from gateway.contract.provider import (
     HttpResponse,
 )
 from gateway.testing import ManualClock
-from providers._adapter import Options
+from providers._adapter import Options, phase_of
 from providers._driver import HttpDriver
 from providers._headroom import read_headroom
 from tests.unit.providers.echo_adapter import EchoAdapter, a_call
@@ -453,3 +453,44 @@ async def test_a_refused_credential_is_known_as_such_before_anything_was_sent() 
         await driver.submit(a_call())
     with pytest.raises(PollFailed):
         await driver.poll({"url": "/jobs/1"})
+
+
+# -- what logs hear --------------------------------------------------------------------------------------------------
+
+CANARY = "my own prompt, which is nobody's business"
+
+
+class Stumbling(EchoAdapter):
+    def read_poll(self, handle: dict[str, str], response: HttpResponse) -> Fact | Ask:
+        return Fact(phase=json.loads(response.body)[CANARY])
+
+    def poll(self, handle: dict[str, str]) -> HttpRequest:
+        return HttpRequest(method="GET", url="/jobs/1")
+
+
+async def test_a_stumble_is_logged_with_its_place_and_without_what_it_stumbled_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    driver = driver_over(says({"prompt": CANARY}), Stumbling())
+    with pytest.raises(PollFailed):
+        await driver.poll({"id": "1"})
+    assert "its adapter stumbled" in caplog.text
+    assert "KeyError" in caplog.text
+    assert "read_poll" in caplog.text
+    assert CANARY not in caplog.text
+    await driver.aclose()
+
+
+@pytest.mark.parametrize("word", [f"{CANARY}\nforged: line", {"prompt": CANARY}, [CANARY] * 1_000, "x" * 10_000])
+def test_a_state_that_nobody_knows_is_logged_only_if_it_is_a_plain_word(
+    word: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert phase_of(word, {}) is Phase.RUNNING
+    assert CANARY not in caplog.text
+    assert len(caplog.text) < 500
+
+
+def test_a_state_that_nobody_knows_is_logged_once_and_not_at_every_poll(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(100):
+        phase_of("HIBERNATING", {"DONE": Phase.SUCCEEDED})
+    assert caplog.text.count("HIBERNATING") == 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.contract.errors import ConfigurationError, ModelMissing, Refused
 from gateway.contract.provider import Call, Callbacks, Cancel, HttpResponse
+from gateway.plugins import load_adapter
 from providers.cog import Cog
 from providers.openai_compatible import OpenAICompatible
 from providers.replicate import Replicate
@@ -181,3 +182,23 @@ def test_wrong_options_of_an_offer_refuse_the_call_before_it_is_sent(adapter: An
         adapter.submit(call(options=options))
     with pytest.raises(ConfigurationError):
         adapter.check(options)
+
+
+@pytest.mark.parametrize(
+    ("word", "key", "said"),
+    [
+        ("bedrock", "region", "eu-central-1"),
+        ("google", "project", "another"),
+        ("cloudflare", "account", "another"),
+        ("azure", "resource", "another"),
+        ("fal", "result_hosts", ["evil.example"]),
+    ],
+)
+def test_what_only_a_provider_may_say_is_a_fault_when_the_configuration_is_read(word: str, key: str, said: Any) -> None:
+    adapter: Any = load_adapter(word, {})
+    with pytest.raises(ConfigurationError, match=f"`{key}` is for the provider to say"):
+        adapter.check_offer({key: said})
+    with pytest.raises(Refused, match=f"`{key}` is for the provider to say"):
+        adapter.submit(call(options={key: said}))
+    same: Any = load_adapter(word, {key: said})
+    same.check_offer({key: said})

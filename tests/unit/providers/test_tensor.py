@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import tracemalloc
 import wave
 from typing import Any
 
@@ -107,3 +108,18 @@ def test_samples_become_a_file_that_python_plays() -> None:
 )
 def test_samples_are_known_by_their_type(kind: str, said: tuple[bool, int]) -> None:
     assert (is_pcm(kind), rate_of(kind)) == said
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shape", "size"),
+    [("UINT8", [60_000_000], 60_000_000), ("UINT8", [1], 60_000_000), ("BYTES", [1], 40_000_000)],
+)
+def test_a_server_that_sends_a_flood_of_values_has_none_of_them_made(
+    datatype: str, shape: list[int], size: int
+) -> None:
+    tracemalloc.start()
+    raw = bytes(size)
+    with pytest.raises(Unreadable):
+        read_tensor({"name": "x", "datatype": datatype, "shape": shape}, raw)
+    assert tracemalloc.get_traced_memory()[1] < size + 1_000_000
+    tracemalloc.stop()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.contract.attempt import AttemptStatus
+from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.errors import AtCapacity, DeadlineExceeded, ModelFailed, OutcomeUnknown
 from gateway.contract.fact import LedgerEntry
 from gateway.contract.money import Cost, CostBasis
@@ -247,7 +249,8 @@ async def test_a_breaker_is_closed_until_it_says_otherwise(metrics: Metrics) -> 
 async def test_the_backlog_is_asked_for_when_scraped_by_state_and_age(metrics: Metrics) -> None:
     assert value(metrics, "turnout_backlog", state="queued") is None
     queued = prediction(status=Status.STARTING)
-    running = prediction(attempt(1, expected_nanos=4_000_000), status=Status.PROCESSING, started_at=at(7))
+    runs = attempt(1, expected_nanos=4_000_000, status=AttemptStatus.RUNNING, running_at=at(7))
+    running = prediction(runs, status=Status.PROCESSING, started_at=at(5))
     collecting = replace(prediction(won(1, status=AttemptStatus.COLLECTING), status=Status.PROCESSING), winner=1)
     stopping = prediction(attempt(1, "dear", expected_nanos=2_000_000), won(2))
     held = [queued, running, collecting, stopping]
@@ -263,6 +266,58 @@ async def test_the_backlog_is_asked_for_when_scraped_by_state_and_age(metrics: M
     held.clear()
     assert value(metrics, "turnout_backlog", state="queued") == 0, "nothing is a number, not a gap"
     assert value(metrics, "turnout_backlog_age_seconds", state="queued") == 0
+
+
+async def test_after_a_failover_it_is_queued_again_whatever_ran_before(metrics: Metrics) -> None:
+    waiting = prediction(lost(1), attempt(2, status=AttemptStatus.ACCEPTED), status=Status.PROCESSING, started_at=at(1))
+    metrics.observe(sources(waiting))
+    assert value(metrics, "turnout_backlog", state="running") == 0
+    assert value(metrics, "turnout_backlog", state="queued") == 1
+    assert value(metrics, "turnout_backlog_age_seconds", state="queued") == 8, "since the first attempt's end"
+
+
+async def test_an_attempt_whose_fate_nobody_knows_is_maybe_and_not_reserved(metrics: Metrics) -> None:
+    unknown = attempt(1, expected_nanos=4_000_000, status=AttemptStatus.UNKNOWN, unknown_at=at(2))
+    metrics.observe(sources(prediction(unknown, status=Status.STARTING)))
+    assert not value(metrics, "turnout_spend_reserved_dollars", name="cheap")
+
+
+async def test_an_attempt_that_is_given_up_is_told_as_maybe_once(metrics: Metrics) -> None:
+    sent = prediction(attempt(1, expected_nanos=7_000_000), status=Status.STARTING)
+    unknown = replace(sent, attempts=(replace(sent.attempts[0], status=AttemptStatus.UNKNOWN),))
+    given_up = replace(sent, attempts=(lost(1, why=OutcomeUnknown(), status=AttemptStatus.ABANDONED),))
+    metrics.committed(sent, unknown, (entry("maybe", 7_000_000, "expected"),))
+    metrics.committed(unknown, given_up, (entry("maybe", 7_000_000, "expected"),))
+    served = {"model": "acme/up", "name": "cheap"}
+    assert value(metrics, "turnout_settlements_total", settlement="maybe", **served) == 1
+    assert value(metrics, "turnout_spend_maybe_dollars_total", **served) == pytest.approx(0.007)
+
+
+async def test_what_is_billed_after_it_was_given_up_is_waste_like_any_other(metrics: Metrics) -> None:
+    late = replace(entry("settled", 2_300_000), given_up_at=at(3))
+    metrics.committed(None, replace(prediction(won(1), won(2, "dear")), winner=2), (late,))
+    assert value(metrics, "turnout_spend_wasted_dollars_total", model="acme/up", name="cheap", waste="loser") == 0.0023
+
+
+@pytest.mark.parametrize(
+    "attempts",
+    [
+        (lost(1), won(2, begun_at=at(3), running_at=at(3.5), ended_at=at(5.5))),
+        (lost(1, why=AtCapacity()), won(2, metrics={"predict_time": 0.5, "cold_start_time": 0.2})),
+        (lost(1, ended_at=at(5), status=AttemptStatus.ABANDONED), won(2, begun_at=at(3), ended_at=at(4.5))),
+        (attempt(1, status=AttemptStatus.UNKNOWN), won(2)),
+        (lost(1), lost(2, begun_at=at(1.5))),
+    ],
+)
+async def test_the_phases_add_up_to_the_duration(metrics: Metrics, attempts: tuple[Attempt, ...]) -> None:
+    status = Status.SUCCEEDED if attempts[-1].failure is None else Status.FAILED
+    done = prediction(*attempts, completed_at=at(6), status=status)
+    for one in done.attempts:
+        if one.status.is_closed:
+            metrics.attempt_ended(done, one)
+    metrics.prediction_ended(done)
+    whole = sum(v for (name, _), v in samples(metrics).items() if name == "turnout_phase_duration_seconds_sum")
+    assert whole == pytest.approx(6.0)
 
 
 async def test_the_small_announcements_all_arrive(metrics: Metrics) -> None:
@@ -302,6 +357,19 @@ async def test_what_others_know_is_asked_of_them(metrics: Metrics) -> None:
     metrics.local_backend_changed("crashed")
     assert value(metrics, "turnout_local_backend_up", device="cpu") == 0
     assert value(metrics, "turnout_local_backend_queue") is None, "what a dead process said last is no news"
+
+
+async def test_scrapes_keep_nobody_waiting_and_do_not_mix(metrics: Metrics) -> None:
+    threads: set[str] = set()
+
+    def held() -> list[Prediction]:
+        threads.add(threading.current_thread().name)
+        return [prediction(status=Status.STARTING)]
+
+    metrics.observe(sources(held=held))
+    scrapes = await asyncio.gather(*(metrics.scrape() for _ in range(8)))
+    assert threads == {"turnout-scrape_0"}, "beside the event loop, and one after the other"
+    assert {text.count(b'turnout_backlog{turnout_state="queued"} 1.0') for text in scrapes} == {1}
 
 
 async def test_two_sets_of_metrics_in_one_process_know_nothing_of_each_other(metrics: Metrics) -> None:
