@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import gc
-import ipaddress
 import logging
 import os
 import random
@@ -28,7 +27,6 @@ from gateway.artifact.intake import Intake
 from gateway.commands.survey import survey
 from gateway.config.load import Loaded
 from gateway.config.meaning import LOCAL
-from gateway.config.model import Config
 from gateway.contract.body import prediction_bytes
 from gateway.contract.clock import RandomIds, SystemClock
 from gateway.contract.errors import ConfigurationError
@@ -37,7 +35,6 @@ from gateway.contract.key import KeyRecord, new_key
 from gateway.contract.money import parse_dollars
 from gateway.contract.observer import Observer, Observers
 from gateway.contract.prediction import Prediction
-from gateway.contract.provider import Adapter
 from gateway.contract.trace import given
 from gateway.dashboard.act import Acts, replay
 from gateway.dashboard.journal import Journal
@@ -52,7 +49,7 @@ from gateway.engine.attempt import Timing
 from gateway.engine.engine import Engine
 from gateway.engine.lifecycle import reduce
 from gateway.engine.parts import Parts
-from gateway.engine.seam import Link
+from gateway.link import drivers_of, links_of, local_link
 from gateway.net.target import Guard
 from gateway.routing.breaker import Breakers
 from gateway.routing.catalog import Catalog
@@ -66,12 +63,10 @@ from gateway.telemetry.metrics import Metrics, Sources
 from gateway.telemetry.redaction import Redaction
 from gateway.telemetry.transition import LogObserver
 from local_backend.supervisor import LocalBackend
-from providers._driver import HttpDriver
 
 log = logging.getLogger("turnout")
 
 _SWEEP_SECONDS = 600.0
-_LOCAL_ANSWER_BYTES = 140_000_000  # a picture of 100 MB as base64
 
 
 def serve(loaded: Loaded, *, host: str | None = None, port: int | None = None) -> int:
@@ -133,7 +128,7 @@ async def running(
     # Whatever may be refused is made before the store is opened and the local backend is started.
     surveyed = survey(loaded, clock=clock)
     catalog = surveyed.catalog
-    drivers = _drivers(loaded, surveyed.adapters, clock)
+    drivers = drivers_of(loaded, surveyed.adapters, clock)
     endpoint, is_json = config.telemetry.otlp_endpoint, config.telemetry.log_format == "json"
     tracing = tracing_from(os.environ, endpoint=endpoint, version=__version__)
     metrics = Metrics(
@@ -183,9 +178,9 @@ async def running(
         stack.push_async_callback(fetcher.aclose)
 
         local = await _start_local(loaded, clock, observer, stack)
-        links = _links(config, drivers, public_url)
+        links = links_of(config, drivers, public_url)
         if local is not None:
-            links[LOCAL] = _local_link(local, surveyed.adapters[LOCAL], clock, stack)
+            links[LOCAL] = local_link(local, surveyed.adapters[LOCAL], clock, stack)
 
         board = Board(clock)
         breakers = Breakers(clock=clock, draw=draw, observer=observer)
@@ -348,59 +343,6 @@ async def _operations(
     return operations
 
 
-def _drivers(loaded: Loaded, adapters: Mapping[str, Adapter], clock: SystemClock) -> dict[str, HttpDriver]:
-    drivers: dict[str, HttpDriver] = {}
-    for name, section in loaded.config.providers.items():
-        prefix = f"providers.{name}.credentials."
-        callback_secret = loaded.secrets.get(f"providers.{name}.webhook_secret")
-        drivers[name] = HttpDriver(
-            name,
-            adapters[name],
-            base_url=section.base_url,
-            sites=section.sites,
-            credentials={
-                place.removeprefix(prefix): secret.reveal()
-                for place, secret in loaded.secrets.items()
-                if place.startswith(prefix)
-            },
-            submit_seconds=section.submit_seconds,
-            poll_seconds=section.poll_seconds,
-            max_connections=section.max_connections,
-            callback_secrets=(callback_secret.reveal(),) if callback_secret is not None else (),
-            clock=clock,
-        )
-    return drivers
-
-
-def _links(config: Config, drivers: Mapping[str, HttpDriver], public_url: str) -> dict[str, Link]:
-    return {
-        name: Link(
-            driver,
-            reaches_us=_reaches(config.providers[name].base_url or driver.adapter.base_url, public_url),
-            callbacks=config.providers[name].callbacks and driver.capabilities.callbacks != "none",
-            trusted_hosts=driver.trusted_hosts,
-        )
-        for name, driver in drivers.items()
-    }
-
-
-def _reaches(base_url: str, public_url: str) -> bool:
-    """
-    Whether a provider can open our public URL. A private one is only open to private providers.
-
-    There is no way to know for sure; a callback URL nobody can reach does no harm, the poll is the guarantee.
-    """
-    ours, theirs = urlsplit(public_url).hostname or "", urlsplit(base_url).hostname or ""
-    return not _is_private(ours) or (_is_private(theirs) and bool(theirs))
-
-
-def _is_private(host: str) -> bool:
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return host == "localhost" or "." not in host or host.endswith((".local", ".internal"))
-
-
 async def _start_local(
     loaded: Loaded, clock: SystemClock, observer: Observer, stack: contextlib.AsyncExitStack
 ) -> LocalBackend | None:
@@ -420,13 +362,6 @@ async def _start_local(
     stack.push_async_callback(local.aclose)
     await local.start()
     return local
-
-
-def _local_link(local: LocalBackend, adapter: Adapter, clock: SystemClock, stack: contextlib.AsyncExitStack) -> Link:
-    base_url = f"{local.address}:/v1" if local.address.startswith("unix:") else f"{local.address}/v1"
-    driver = HttpDriver(LOCAL, adapter, base_url=base_url, max_answer_bytes=_LOCAL_ANSWER_BYTES, clock=clock)
-    stack.push_async_callback(driver.aclose)
-    return Link(driver, reaches_us=False, callbacks=False, trusted_hosts=driver.trusted_hosts)
 
 
 async def _webhook_secret(loaded: Loaded, store: Store) -> str:

@@ -8,9 +8,10 @@ from typing import Any, Protocol, TypeVar
 
 from gateway.contract.clock import Clock
 from gateway.contract.errors import OutcomeUnknown, ProviderFailure
-from gateway.contract.fact import Fact
+from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import EventReader, ServerSentEvent
 from providers._bound import bounded
+from providers._reading import Malformed, read_object
 from providers._sse import EventParser, EventTooLarge
 
 TELL_SECONDS = 0.05  # facts are cumulative: a listener misses nothing by hearing only the newest
@@ -31,7 +32,7 @@ async def follow(
     """
     The fact the stream ends with. Returns at the first fact that is an end, without waiting for the connection's.
 
-    Before a failure in the stream is raised, the newest fact before it is told.
+    Before a failure in the stream is raised or returned, the newest fact before it is told.
     """
     parser = EventParser()
     listener = _Listener(on_fact, clock)
@@ -44,13 +45,15 @@ async def follow(
             if done:
                 chunk = pending.result()
                 pending = None
-                if chunk is None:
-                    return ask(OutcomeUnknown, reader.end)
-                for event in _feed(parser, chunk):
+                for event in _last(parser) if chunk is None else _feed(parser, chunk):
                     fact = ask(OutcomeUnknown, reader.read, event)
                     if fact is not None and fact.phase.is_end:
+                        if fact.phase is not Phase.SUCCEEDED:  # what was made before is all that there will be
+                            await listener.tell()
                         return fact
                     listener.newest = fact or listener.newest
+                if chunk is None:
+                    return ask(OutcomeUnknown, reader.end)
             if not done or listener.is_due():
                 await listener.tell()
     except ProviderFailure:
@@ -67,6 +70,22 @@ def _feed(parser: EventParser, chunk: bytes) -> list[ServerSentEvent]:
         return parser.feed(chunk)
     except EventTooLarge as error:
         raise OutcomeUnknown(f"the stream cannot be read: {error}") from None
+
+
+def _last(parser: EventParser) -> list[ServerSentEvent]:
+    """
+    The event that the stream ended in, where it is seen to be whole: one without a name, and an object of JSON.
+
+    LitServe (0.2) says so of an error in the midst of a stream, and forgets the blank line that would end the event.
+    """
+    event = parser.end()
+    if event is None or event.event != "message":
+        return []
+    try:
+        read_object(event.data)
+    except Malformed:
+        return []
+    return [event]
 
 
 async def _next(chunks: AsyncGenerator[bytes, None]) -> bytes | None:

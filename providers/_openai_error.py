@@ -153,12 +153,19 @@ def refused(response: HttpResponse, *, judge: Judge | None = None, outlives_its_
     `outlives_its_call`: a job was asked for, and a 5xx does not prove that none was started.
     """
     try:
-        error = find_error(read_json(response.body))
+        body = read_json(response.body)
+        error = find_error(body) or _find_detail(body)
     except Malformed:
         error = None
     message = (error.message if error is not None else "") or words_of(response)
     judged = judge(response.status, message) if judge is not None else None
     return failure_of(judged or _kind(error, response, outlives_its_call), response, message=message)
+
+
+def _find_detail(body: Any) -> ApiError | None:
+    """FastAPI's `{"detail": "text"}`, which is an error by its status alone: a model may answer so, too."""
+    is_one = isinstance(body, dict) and body.keys() == {"detail"} and isinstance(body["detail"], str)
+    return ApiError(message=quote(body["detail"])) if is_one else None
 
 
 def _kind(error: ApiError | None, response: HttpResponse, outlives_its_call: bool) -> type[ProviderFailure]:

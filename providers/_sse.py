@@ -15,8 +15,9 @@ class EventParser:
     """
     Feed it a stream's bytes as they come, cut anywhere; it gives back the events they complete.
 
-    One leading byte order mark is skipped, bytes that are not UTF-8 become U+FFFD, an event without its blank line at
-    the end of the stream is never dispatched. `max_event_characters` bounds what is held back; raises EventTooLarge.
+    One leading byte order mark is skipped, bytes that are not UTF-8 become U+FFFD. An event without its blank line at
+    the end of the stream is not given back but by `end`. `max_event_characters` bounds what is held back; raises
+    EventTooLarge.
     """
 
     def __init__(self, *, max_event_characters: int = 8_000_000) -> None:
@@ -52,6 +53,13 @@ class EventParser:
             line = following
         self._partial = [line]
         return events
+
+    def end(self) -> ServerSentEvent | None:
+        """The event that the stream ended in. The standard drops it, since nobody knows whether it is whole."""
+        line, self._partial = "".join(self._partial), []
+        if line:
+            self._take(line)
+        return self._dispatch()
 
     def _hold(self, text: str) -> None:
         self._held += len(text)

@@ -23,26 +23,24 @@ CredentialsFor = Callable[[str], Awaitable[dict[str, str]]]
 
 class Trust:
     """
-    What a provider's `trusted_hosts` mean.
+    What a provider's `trusted_hosts` and `direct_hosts` mean.
 
-    "host" or "host:port" is an origin, dialled as it is: it may be private, being the provider's own, written by ops.
-    ".domain" covers the hosts below it, through the guard: anybody may own one of those.
+    "host" or "host:port" is an origin, ".domain" covers the hosts below it. What is trusted is dialled through the
+    guard: it is the vendor who says where its names lead. Direct origins are dialled as they are, and may be private:
+    ops wrote them.
     """
 
-    def __init__(self, trusted_hosts: tuple[str, ...]) -> None:
-        hosts = [host.lower() for host in trusted_hosts]
-        self._suffixes = tuple(host for host in hosts if host.startswith("."))
-        exact = [host for host in hosts if not host.startswith(".")]
-        self.direct = frozenset(
-            place for host in exact for place in ([host] if _has_port(host) else [f"{host}:443", f"{host}:80"])
-        )
+    def __init__(self, trusted_hosts: tuple[str, ...], direct_hosts: tuple[str, ...] = ()) -> None:
+        self._suffixes = tuple(host.lower() for host in trusted_hosts if host.startswith("."))
+        self.direct = _origins(direct_hosts)
+        self._exact = _origins(trusted_hosts) | self.direct
 
     def covers(self, url: str) -> bool:
         try:
             parsed = httpx.URL(url)
         except (httpx.InvalidURL, ValueError):
             return False
-        return origin(parsed) in self.direct or parsed.host.endswith(self._suffixes)
+        return origin(parsed) in self._exact or parsed.host.endswith(self._suffixes)
 
 
 class Collector:
@@ -59,6 +57,7 @@ class Collector:
         output: Any,
         *,
         trusted_hosts: tuple[str, ...],
+        direct_hosts: tuple[str, ...] = (),
         credentials_for: CredentialsFor | None = None,
     ) -> Any:
         """
@@ -69,7 +68,7 @@ class Collector:
         A file's token derives from prediction, attempt and place, so that a repeat gives the same links and copies
         nothing twice. Raises ResultLost; StoreUnavailable if our own disk is the trouble.
         """
-        trust = Trust(trusted_hosts)
+        trust = Trust(trusted_hosts, direct_hosts)
         is_file_output = prediction.request.file_output
 
         def is_file(text: str) -> bool:
@@ -159,6 +158,13 @@ class _Source:
 def is_http_url(text: str) -> bool:
     """True if the whole string is an http(s) URL, and not a sentence that begins with one."""
     return text[:8].lower().startswith(("https://", "http://")) and not any(character.isspace() for character in text)
+
+
+def _origins(hosts: tuple[str, ...]) -> frozenset[str]:
+    exact = [host.lower() for host in hosts if not host.startswith(".")]
+    return frozenset(
+        place for host in exact for place in ([host] if _has_port(host) else [f"{host}:443", f"{host}:80"])
+    )
 
 
 def _has_port(host: str) -> bool:

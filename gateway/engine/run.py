@@ -355,6 +355,7 @@ class Run:
                 attempt,
                 attempt.output,
                 trusted_hosts=link.trusted_hosts if link else (),
+                direct_hosts=link.direct_hosts if link else (),
                 credentials_for=link.driver.credentials_for if link else no_credentials,
             )
         except ResultLost as lost:

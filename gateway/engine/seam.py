@@ -25,6 +25,7 @@ class Collector(Protocol):
         output: Any,
         *,
         trusted_hosts: tuple[str, ...],
+        direct_hosts: tuple[str, ...],
         credentials_for: CredentialsFor,
     ) -> Any:
         """
@@ -57,12 +58,19 @@ class Link:
     """A configured provider as the engine holds it."""
 
     def __init__(
-        self, driver: Driver, *, reaches_us: bool, callbacks: bool, trusted_hosts: tuple[str, ...] = ()
+        self,
+        driver: Driver,
+        *,
+        reaches_us: bool,
+        callbacks: bool,
+        trusted_hosts: tuple[str, ...] = (),
+        direct_hosts: tuple[str, ...] = (),
     ) -> None:
         self.driver = driver
         self.reaches_us = reaches_us  # it can fetch from, and call back to, our public URL
         self.callbacks = callbacks and reaches_us
-        self.trusted_hosts = trusted_hosts
+        self.trusted_hosts = trusted_hosts  # its files may lie there
+        self.direct_hosts = direct_hosts  # … and there they may be fetched from a private address: ops wrote it
 
     @property
     def capabilities(self) -> Capabilities:

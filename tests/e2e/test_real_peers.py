@@ -1,4 +1,4 @@
-"""Real servers of dialects that we speak, behind a real gateway: LiteLLM's proxy and MLServer, as they are shipped."""
+"""Real servers of dialects that we speak, behind a real gateway: LiteLLM's proxy, MLServer and LitServe."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.e2e.clients.prepared import NotPrepared
 from tests.e2e.conftest import absent
 from tests.e2e.fakes.elsewhere import Elsewhere
 from tests.e2e.gateway_process import GatewayProcess
+from tests.e2e.peers.litserve_model import little
 from tests.e2e.peers.process import PeerProcess, free_port
 
 pytestmark = pytest.mark.timeout(180)  # they take their time to start
@@ -62,6 +63,15 @@ enabled = false
 adapter = "kserve"
 base_url = "{mlserver}"
 """
+LITSERVE = """
+[local]
+enabled = false
+[providers.litserve]
+adapter = "openai_compatible"
+base_url = "{litserve}/v1"
+"""
+# Text is streamed wherever it can be; who gives tools is answered whole.
+WHOLE = {"tools": [{"type": "function", "function": {"name": "ring", "description": "", "parameters": {}}}]}
 
 
 def model(name: str, provider: str, remote: str, output: str, options: str = "{}") -> str:
@@ -90,6 +100,21 @@ class Peer:
     def well(self) -> None:
         assert "stumbled" not in self.gateway.log
         assert "Traceback" not in self.gateway.log
+
+
+def written(prompt: str, *, most: int) -> str:
+    """What the little model writes, asked without any server."""
+    return "".join(little.Chain().write(prompt, most=most))
+
+
+def outputs_in(lines: Iterator[str]) -> Iterator[str]:
+    """The data of a stream's `output` events, as they come."""
+    event = ""
+    for line in lines:
+        if line.startswith("event: "):
+            event = line.removeprefix("event: ")
+        elif line.startswith("data: ") and event == "output":
+            yield line.removeprefix("data: ")
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +182,28 @@ def mlserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
             + model("peer/nothing", "mlserver", "nothing", "any", numbers)
         )
         yield Peer(stack.enter_context(_gateway(folder, MLSERVER.format(mlserver=process.url) + models)), process)
+
+
+@pytest.fixture(scope="module")
+def litserve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    try:
+        packages = prepared.litserve()
+    except NotPrepared as reason:
+        absent(reason)
+    folder = tmp_path_factory.mktemp("litserve")
+    for source in (Path(__file__).parent / "peers" / "litserve_model").glob("*.py"):
+        (folder / source.name).write_text(source.read_text())
+    port = free_port()
+    with ExitStack() as stack:
+        process = stack.enter_context(
+            PeerProcess(["serving.py", str(port)], packages=packages, folder=folder, ready="/health", port=port)
+        )
+        models = (
+            model("peer/writer", "litserve", "writer", "text")
+            + model("peer/embedder", "litserve", "embedder", "any", '{route = "embeddings"}')
+            + model("peer/painter", "litserve", "painter", "file", '{route = "images", single = true}')
+        )
+        yield Peer(stack.enter_context(_gateway(folder, LITSERVE.format(litserve=process.url) + models)), process)
 
 
 def _gateway(folder: Path, config: str) -> GatewayProcess:
@@ -242,3 +289,77 @@ def test_mlserver_s_refusals_are_told_apart(mlserver: Peer, name: str, word: str
     assert prediction["status"] == "failed"
     assert prediction["routing"]["attempts"][0]["code"] in codes, prediction
     mlserver.well()
+
+
+@pytest.mark.parametrize("more", [WHOLE, {}], ids=["whole", "streamed"])
+def test_a_real_model_writes_and_what_it_used_is_known(litserve: Peer, more: dict[str, Any]) -> None:
+    prediction = litserve.predict("peer/writer", prompt="Where is the train", max_tokens=9, **more)
+    assert prediction["status"] == "succeeded", (prediction, litserve.process.log[-2000:])
+    assert "".join(prediction["output"]) == written("Where is the train", most=9)
+    assert len(prediction["output"]) == (1 if more else 9)
+    assert prediction["metrics"]["input_token_count"] == 4
+    assert prediction["metrics"]["output_token_count"] == 9
+    litserve.well()
+
+
+def test_what_a_real_model_has_written_is_heard_while_it_still_writes(litserve: Peer) -> None:
+    go_on = litserve.process.folder / "go-on"
+    prompt = "Tell of the signal, and wait"
+    with litserve.gateway.client(seconds=30) as client:
+        body = {"input": {"prompt": prompt, "max_tokens": 10}, "stream": True}
+        created = client.post("/v1/models/peer/writer/predictions", json=body).json()
+        heard = ""
+        with client.stream("GET", created["urls"]["stream"], headers={"accept": "text/event-stream"}) as stream:
+            for text in outputs_in(stream.iter_lines()):
+                heard += text
+                if heard == written(prompt, most=3):
+                    assert client.get(created["urls"]["get"]).json()["status"] == "processing"
+                    go_on.touch()
+        done = client.get(created["urls"]["get"]).json()
+    assert go_on.exists(), f"the first words came too late, or never: {heard!r}"
+    assert heard == "".join(done["output"]) == written(prompt, most=10)
+    assert len(done["output"]) == done["metrics"]["output_token_count"] == 10
+    litserve.well()
+
+
+def test_a_real_model_embeds_one_text_and_many(litserve: Peer) -> None:
+    one = litserve.predict("peer/embedder", input="the train and the line")
+    many = litserve.predict("peer/embedder", input=["The line and the train", "a bridge"])
+    assert (one["status"], many["status"]) == ("succeeded", "succeeded"), (one, many, litserve.process.log[-2000:])
+    vectors = [little.embed("the line and the train"), little.embed("a bridge")]
+    assert one["output"] in (vectors[0], vectors[:1])
+    assert many["output"] == vectors
+    assert vectors[0] != vectors[1]
+    litserve.well()
+
+
+@pytest.mark.parametrize(
+    ("name", "input", "code", "said"),
+    [
+        ("peer/writer", {"prompt": "refuse", **WHOLE}, "input_refused", "it was told to refuse"),
+        ("peer/writer", {"prompt": "break", **WHOLE}, "job_failed", "Internal Server Error"),
+        ("peer/writer", {"prompt": "x", "temperature": "hot"}, "input_refused", "should be a valid number"),
+        ("peer/painter", {"prompt": "x"}, "model_missing", "Not Found"),
+        # In a stream, LitServe does not say which status it would have been.
+        ("peer/writer", {"prompt": "refuse"}, "job_failed", "it was told to refuse"),
+        ("peer/writer", {"prompt": "break"}, "job_failed", "Internal Server Error"),
+    ],
+)
+def test_litserve_s_errors_are_told_apart(
+    litserve: Peer, name: str, input: dict[str, Any], code: str, said: str
+) -> None:
+    prediction = litserve.predict(name, **input)
+    assert prediction["status"] == "failed", prediction
+    (attempt,) = prediction["routing"]["attempts"]
+    assert attempt["code"] == code, prediction
+    assert said in attempt["message"]
+    litserve.well()
+
+
+def test_a_real_model_that_stumbles_while_it_writes_has_failed_and_what_it_wrote_is_kept(litserve: Peer) -> None:
+    prediction = litserve.predict("peer/writer", prompt="stumble")
+    assert prediction["status"] == "failed", prediction
+    (attempt,) = prediction["routing"]["attempts"]
+    assert (attempt["code"], attempt["message"]) == ("job_failed", "Internal Server Error")
+    assert "".join(prediction["output"]) == written("stumble", most=3)
+    litserve.well()

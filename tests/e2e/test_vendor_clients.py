@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 import pytest
@@ -205,6 +206,42 @@ def test_openai_s_client_understands_our_fake(vendor: Vendor) -> None:
     vendor.check(differing={"chat": {"model", "stream_options"}})
 
 
+def test_azure_s_client_understands_our_fake(vendor: Vendor) -> None:
+    said = vendor.ask(
+        {"picture": "picture-classic", "chat": "chat-classic-streams"},
+        refusing={"refusing": ("picture-classic", "rate-limited"), "moderating": ("picture-classic", "moderated")},
+    )
+    assert base64.b64decode(said["picture"]).startswith(b"\x89PNG")
+    assert said["text"] == "Hi"
+    vendor.refused(said, "RateLimitError")
+    kinds, status, text = said["filtered"]
+    assert ("BadRequestError" in kinds, status) == (True, 400)
+    assert "'code': 'content_filter'" in text
+    for name in ("picture", "chat"):
+        fake = vendor.fakes[name]
+        assert unquote(fake.jobs[0].path) == "/openai" + unquote(fake.script.exchanges[0].request.url), name
+    vendor.check(differing={"chat": {"stream_options"}})
+
+
+def test_deepinfra_s_client_understands_our_fake(vendor: Vendor) -> None:
+    said = vendor.ask(
+        {"chat": "dialect-chat-estimates-its-cost", "stream": "dialect-streams", "picture": "dialect-picture"},
+        refusing={
+            "refusing": ("dialect-chat-estimates-its-cost", "rate-limited"),
+            "broke": ("dialect-picture", "wallet-empty"),
+        },
+    )
+    assert (said["text"], said["cost"]) == ("Hi.", 2.68e-05)
+    assert (said["streamed"], said["tokens"]) == ("Hi", 1)
+    assert base64.b64decode(said["picture"]).startswith(b"\xff\xd8")
+    vendor.refused(said, "RateLimitError")
+    assert ("PermissionDeniedError" in said["broke"][0], said["broke"][1]) == (True, 403)
+    for name in ("chat", "stream", "picture"):
+        fake = vendor.fakes[name]
+        assert fake.jobs[0].path == "/v1" + fake.script.exchanges[0].request.url, name
+    vendor.check()
+
+
 def test_together_s_client_understands_our_fake(vendor: Vendor) -> None:
     said = vendor.ask(
         {"picture": "picture-by-url", "embedding": "embedding", "video": "video"},
@@ -326,4 +363,5 @@ def test_every_vendor_whose_client_is_prepared_has_its_test() -> None:
     """So that a client that is added is also driven."""
     words = {name.removeprefix("test_").partition("_s_client")[0] for name in globals() if "_s_client_" in name}
     assert words <= set(scripts.words())
-    assert len(words - {"replicate"}) == len(prepared.VENDORS)
+    by_openai_s = {"azure", "deepinfra"}  # which is their own word for what to call them with
+    assert len(words - {"replicate"} - by_openai_s) == len(prepared.VENDORS)

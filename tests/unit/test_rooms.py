@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "gateway.simulator": frozenset({"gateway.contract", "providers"}),
     "gateway.demo": None,
     "gateway.commands": None,
+    "gateway.link": None,
     "gateway.app": None,
     "gateway.cli": None,
 }
@@ -54,6 +55,7 @@ ONLY_FOR: dict[str, frozenset[str]] = {
     "gateway.app": frozenset({"gateway.cli", "gateway.commands"}),
     "gateway.cli": frozenset({"gateway.__main__"}),
     "gateway.edge": frozenset({"gateway.app"}),
+    "gateway.link": frozenset({"gateway.app"}),
     "gateway.commands": frozenset({"gateway.cli", "gateway.app"}),
     "gateway.demo": frozenset({"gateway.cli", "gateway.commands"}),
     "gateway.testing": frozenset(),

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ VENDORS = {
 # Real servers of dialects that we speak.
 LITELLM = {"litellm[proxy]": "1.106.2"}
 MLSERVER = {"mlserver": "1.7.1"}
+LITSERVE = {"litserve": "0.2.19"}
 ROOT = Path(__file__).parents[3] / ".clients"
 HERE = Path(__file__).parent
 # Set where their absence must not pass unnoticed, as in .ci/run.
@@ -66,6 +68,11 @@ def litellm() -> Path:
 def mlserver() -> Path:
     """The folder for PYTHONPATH that has MLServer. Raises NotPrepared."""
     return _installed("mlserver", MLSERVER)
+
+
+def litserve() -> Path:
+    """The folder for PYTHONPATH that has LitServe. Raises NotPrepared."""
+    return _installed("litserve", LITSERVE)
 
 
 def npm() -> Path:
@@ -128,9 +135,11 @@ class Script:
 
 
 def main() -> int:
+    with ThreadPoolExecutor(3) as pool:  # they wait for the network most of the time
+        making = [pool.submit(make) for make in (litellm, vendors, mlserver, litserve, python2, npm)]
     try:
-        for prepared in (python2(), npm(), vendors(), litellm(), mlserver()):
-            sys.stdout.write(f"{prepared}\n")
+        for made in making:
+            sys.stdout.write(f"{made.result()}\n")
     except NotPrepared as reason:
         sys.stderr.write(f"{reason}\n")
         return 1

@@ -126,6 +126,54 @@ def openai(at: At, key: str) -> dict[str, Any]:
     }
 
 
+def azure(at: At, key: str) -> dict[str, Any]:
+    from openai import AzureOpenAI
+
+    def client(url: str, version: str) -> AzureOpenAI:
+        return AzureOpenAI(azure_endpoint=url, api_version=version, api_key=key, max_retries=0)
+
+    def picture(url: str) -> Any:
+        images = client(url, "2025-04-01-preview").images
+        return images.generate(model="my-image-deployment", prompt="a cat", n=1, size="1024x1024")
+
+    chunks = client(at["chat"], "2024-10-21").chat.completions.create(
+        model="my/gpt x", messages=[{"role": "user", "content": "Hello"}], stream=True
+    )
+    return {
+        "picture": picture(at["picture"]).data[0].b64_json,
+        "text": "".join(c.choices[0].delta.content or "" for c in chunks if c.choices),
+        "error": error_of(lambda: picture(at["refusing"])),
+        "filtered": error_of(lambda: picture(at["moderating"])),
+    }
+
+
+def deepinfra(at: At, key: str) -> dict[str, Any]:
+    from openai import OpenAI
+
+    def client(url: str) -> OpenAI:
+        return OpenAI(base_url=f"{url}/v1/openai", api_key=key, max_retries=0)
+
+    def picture(url: str) -> Any:
+        return client(url).images.generate(
+            model="black-forest-labs/FLUX-1-schnell", prompt="A photo", n=1, size="1024x1024"
+        )
+
+    def talk(url: str, model: str, **more: Any) -> Any:
+        return client(url).chat.completions.create(model=model, messages=[{"role": "user", "content": "Hello"}], **more)
+
+    said = talk(at["chat"], "meta-llama/Meta-Llama-3.1-8B-Instruct")
+    chunks = list(talk(at["stream"], "m/m", stream=True, stream_options={"include_usage": True}))
+    return {
+        "text": said.choices[0].message.content,
+        "cost": said.usage.model_extra["estimated_cost"],
+        "streamed": "".join(c.choices[0].delta.content or "" for c in chunks if c.choices),
+        "tokens": chunks[-1].usage.completion_tokens,
+        "picture": picture(at["picture"]).data[0].b64_json,
+        "error": error_of(lambda: talk(at["refusing"], "m/m")),
+        "broke": error_of(lambda: picture(at["broke"])),
+    }
+
+
 def together(at: At, key: str) -> dict[str, Any]:
     from together import Together
 

@@ -30,20 +30,20 @@ class PeerProcess:
         self.url = f"http://127.0.0.1:{port}"
         self._command = [sys.executable, "-S", *arguments]
         self._packages = packages
-        self._folder = folder
+        self.folder = folder
         self._ready = ready
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def log(self) -> str:
-        return (self._folder / "peer.log").read_text(errors="replace")
+        return (self.folder / "peer.log").read_text(errors="replace")
 
     def __enter__(self) -> Self:
         kept: Mapping[str, str] = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        with (self._folder / "peer.log").open("wb") as log:
+        with (self.folder / "peer.log").open("wb") as log:
             self._process = subprocess.Popen(
                 self._command,
-                cwd=self._folder,
+                cwd=self.folder,
                 env={**kept, "PYTHONPATH": str(self._packages), "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

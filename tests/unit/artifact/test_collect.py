@@ -47,8 +47,10 @@ class Room:
     async def collect(
         self, output: Any, *, trusted: tuple[str, ...] | None = None, number: int = 1, **asked: Any
     ) -> Any:
-        trusted = (self.server.host,) if trusted is None else trusted
-        return await self.collector.collect(prediction(**asked), attempt(number), output, trusted_hosts=trusted)
+        direct = (self.server.host,) if trusted is None else ()
+        return await self.collector.collect(
+            prediction(**asked), attempt(number), output, trusted_hosts=trusted or (), direct_hosts=direct
+        )
 
     async def content(self, link: str) -> bytes:
         token = link.removeprefix(f"{PUBLIC}/artifacts/").partition("/")[0]
@@ -251,7 +253,7 @@ async def test_stranger_s_redirect_does_not_lead_back_to_the_trusted_origin(tmp_
         fetcher = Fetcher(Guard([stranger.host], allow_http=True), clock)
         collector = Collector(artifacts_in(tmp_path, clock), fetcher)
         with pytest.raises(ResultLost):
-            await collector.collect(prediction(), attempt(), url, trusted_hosts=(inside.host,))
+            await collector.collect(prediction(), attempt(), url, trusted_hosts=(), direct_hosts=(inside.host,))
         await fetcher.aclose()
     assert (stranger.requests, inside.requests) == (["/a"], [])
 
@@ -299,23 +301,33 @@ async def test_files_on_their_way_are_bounded(tmp_path: Path) -> None:
     assert peak == 3
 
 
+async def test_a_vendors_name_that_leads_inside_is_not_followed(room: Room) -> None:
+    """The vendor is trusted with its files, not with saying which of our machines we ask."""
+    url = room.server.put("/a.png", file(PNG))
+    with pytest.raises(ResultLost):
+        await room.collect(url, trusted=(room.server.host,))
+    assert room.server.requests == []
+    assert (await room.collect(url)).startswith(PUBLIC)
+
+
 @pytest.mark.parametrize(
-    ("host", "url", "covered", "is_direct"),
+    ("host", "url", "covered"),
     [
-        ("replicate.delivery", "https://replicate.delivery/a", True, True),
-        ("replicate.delivery", "https://x.replicate.delivery/a", False, False),
-        ("replicate.delivery", "https://replicate.delivery:8443/a", False, False),
-        (".replicate.delivery", "https://x.replicate.delivery/a", True, False),
-        (".replicate.delivery", "https://xreplicate.delivery/a", False, False),
-        ("cog.internal:5000", "http://Cog.Internal:5000/a", True, True),
-        ("[::1]:9000", "http://[::1]:9000/a", True, True),
-        ("[::1]", "http://[::1]/a", True, True),
+        ("replicate.delivery", "https://replicate.delivery/a", True),
+        ("replicate.delivery", "https://x.replicate.delivery/a", False),
+        ("replicate.delivery", "https://replicate.delivery:8443/a", False),
+        (".replicate.delivery", "https://x.replicate.delivery/a", True),
+        (".replicate.delivery", "https://xreplicate.delivery/a", False),
+        ("cog.internal:5000", "http://Cog.Internal:5000/a", True),
+        ("[::1]:9000", "http://[::1]:9000/a", True),
+        ("[::1]", "http://[::1]/a", True),
     ],
 )
-def test_trusted_hosts_mean_what_they_say(host: str, url: str, covered: bool, is_direct: bool) -> None:
-    trust = Trust((host,))
-    assert trust.covers(url) is covered
-    assert trust.covers("https://evil.example/" + host) is False
-    assert trust.covers("https://[") is False
-    assert bool(trust.direct) is not host.startswith(".")
-    assert is_direct is (covered and not host.startswith("."))
+def test_trusted_and_direct_hosts_mean_what_they_say(host: str, url: str, covered: bool) -> None:
+    for trust, is_direct in ((Trust((host,)), False), (Trust((), (host,)), True)):
+        if is_direct and host.startswith("."):
+            continue
+        assert trust.covers(url) is covered
+        assert trust.covers("https://evil.example/" + host) is False
+        assert trust.covers("https://[") is False
+        assert bool(trust.direct) is is_direct

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.contract.errors import OutcomeUnknown, PollFailed, Refused
+from gateway.contract.errors import ModelFailed, OutcomeUnknown, PollFailed, Refused
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.provider import (
     Ask,
@@ -97,7 +97,7 @@ class EchoAdapter(HttpAdapter[Options]):
 
 
 class WordReader:
-    """Words come as data; `done` ends them, `boom` is a failure in the stream."""
+    """Words come as data; `done` and `failed` end them, `boom` is a failure in the stream."""
 
     def __init__(self) -> None:
         self.words: list[str] = []
@@ -107,6 +107,8 @@ class WordReader:
             raise Refused(event.data)
         if event.event == "done":
             return Fact(phase=Phase.SUCCEEDED, output=list(self.words))
+        if event.event == "failed":
+            return Fact(phase=Phase.FAILED, failure=ModelFailed(event.data).failure)
         self.words.append(event.data)
         return Fact(phase=Phase.RUNNING, output=list(self.words))
 

@@ -404,6 +404,42 @@ async def test_a_failure_in_a_stream_is_raised_after_the_newest_fact_was_told() 
     assert told == [["a", "b"]]
 
 
+async def test_an_end_in_failure_is_returned_after_the_newest_fact_was_told() -> None:
+    words, told = Words(), []
+
+    async def on_fact(fact: Fact) -> None:
+        told.append(fact.output)
+
+    words.pieces.put_nowait(b"data: a\n\ndata: b\n\nevent: failed\ndata: no more\n\n")
+    fact = await streaming(words).submit(a_call(), on_fact=on_fact)
+    assert fact.phase is Phase.FAILED
+    assert told == [["a", "b"]]
+
+
+@pytest.mark.parametrize(
+    ("tail", "is_heard"),
+    [
+        (b'data: {"error": "oops"}', True),
+        (b'data: {"error": "oops"}\n', True),
+        (b'data: {"error": "oo', False),
+        (b"data: half a wo", False),
+        (b"data: 12", False),  # or the beginning of 123
+        (b"event: done\ndata: {}", False),
+    ],
+)
+async def test_the_event_that_a_stream_ends_in_counts_if_it_is_seen_to_be_whole(tail: bytes, is_heard: bool) -> None:
+    words, told = Words(), []
+
+    async def on_fact(fact: Fact) -> None:
+        told.append(fact.output)
+
+    words.pieces.put_nowait(b"data: a\n\n" + tail)
+    words.pieces.put_nowait(None)
+    with pytest.raises(OutcomeUnknown, match="before its end"):
+        await streaming(words).submit(a_call(), on_fact=on_fact)
+    assert told[-1] == (["a", '{"error": "oops"}'] if is_heard else ["a"])
+
+
 @pytest.mark.parametrize("end", [None, httpx.ReadError("reset"), httpx.ConnectTimeout("closed")])
 async def test_a_stream_that_breaks_before_its_end_is_unknown(end: Exception | None) -> None:
     words = Words()

@@ -45,6 +45,26 @@ def test_fields_mean_what_the_standard_says(stream: bytes, events: list[tuple[st
     assert parse(stream) == events
 
 
+@pytest.mark.parametrize(
+    ("stream", "event"),
+    [
+        (b"data: a\n\ndata: cut off", ("message", "cut off", None)),
+        (b"event: e\nid: 1\ndata: one\ndata: two\n", ("e", "one\ntwo", "1")),
+        (b"data: a\n\n", None),
+        (b"event: e\n", None),
+        (b"", None),
+    ],
+)
+def test_the_event_that_a_stream_ends_in_is_told_at_its_end_alone(
+    stream: bytes, event: tuple[str, str, str | None] | None
+) -> None:
+    parser = EventParser()
+    assert all(told.data == "a" for told in parser.feed(stream))
+    last = parser.end()
+    assert (last and (last.event, last.data, last.id)) == event
+    assert parser.end() is None
+
+
 LINES = st.lists(
     st.sampled_from(
         [b"data: \xe2\x82\xac", b"data", b"event: e", b"id: 1", b": c", b"", b"\xef\xbb\xbf", b"data:\xff"]
