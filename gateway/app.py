@@ -33,7 +33,7 @@ from gateway.contract.errors import ConfigurationError
 from gateway.contract.host import is_loopback
 from gateway.contract.key import KeyRecord, new_key
 from gateway.contract.money import parse_dollars
-from gateway.contract.observer import Observer, Observers
+from gateway.contract.observer import Observers
 from gateway.contract.prediction import Prediction
 from gateway.contract.trace import given
 from gateway.dashboard.act import Acts, replay
@@ -49,7 +49,7 @@ from gateway.engine.attempt import Timing
 from gateway.engine.engine import Engine
 from gateway.engine.lifecycle import reduce
 from gateway.engine.parts import Parts
-from gateway.link import drivers_of, links_of, local_link
+from gateway.link import drivers_of, links_of, local_link, start_local
 from gateway.net.target import Guard
 from gateway.routing.breaker import Breakers
 from gateway.routing.catalog import Catalog
@@ -177,7 +177,7 @@ async def running(
         fetcher = Fetcher(file_guard, clock)
         stack.push_async_callback(fetcher.aclose)
 
-        local = await _start_local(loaded, clock, observer, stack)
+        local = await start_local(loaded, clock, observer, stack)
         links = links_of(config, drivers, public_url)
         if local is not None:
             links[LOCAL] = local_link(local, surveyed.adapters[LOCAL], clock, stack)
@@ -341,27 +341,6 @@ async def _operations(
     operations = Operations(store, view, journal, acts, artifacts, engine=engine, clock=clock, base=public_url)
     await operations.refill()
     return operations
-
-
-async def _start_local(
-    loaded: Loaded, clock: SystemClock, observer: Observer, stack: contextlib.AsyncExitStack
-) -> LocalBackend | None:
-    section = loaded.config.local
-    if not section.enabled:
-        return None
-    local = LocalBackend(
-        clock=clock,
-        listen=section.listen,
-        packages=loaded.package_paths,
-        device=section.device,
-        threads=section.threads,
-        max_queue=section.max_queue,
-        memory_bytes=section.memory_bytes,
-        observer=observer,
-    )
-    stack.push_async_callback(local.aclose)
-    await local.start()
-    return local
 
 
 async def _webhook_secret(loaded: Loaded, store: Store) -> str:

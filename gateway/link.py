@@ -11,6 +11,7 @@ from gateway.config.load import Loaded
 from gateway.config.meaning import LOCAL
 from gateway.config.model import Config, Provider
 from gateway.contract.clock import SystemClock
+from gateway.contract.observer import Observer
 from gateway.contract.provider import Adapter
 from gateway.engine.seam import Link
 from local_backend.supervisor import LocalBackend
@@ -80,6 +81,27 @@ def _is_private(host: str) -> bool:
         return not ipaddress.ip_address(host).is_global
     except ValueError:
         return host == "localhost" or "." not in host or host.endswith((".local", ".internal"))
+
+
+async def start_local(
+    loaded: Loaded, clock: SystemClock, observer: Observer, stack: contextlib.AsyncExitStack
+) -> LocalBackend | None:
+    section = loaded.config.local
+    if not section.enabled:
+        return None
+    local = LocalBackend(
+        clock=clock,
+        listen=section.listen,
+        packages=loaded.package_paths,
+        device=section.device,
+        threads=section.threads,
+        max_queue=section.max_queue,
+        memory_bytes=section.memory_bytes,
+        observer=observer,
+    )
+    stack.push_async_callback(local.aclose)
+    await local.start()
+    return local
 
 
 def local_link(local: LocalBackend, adapter: Adapter, clock: SystemClock, stack: contextlib.AsyncExitStack) -> Link:

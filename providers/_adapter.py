@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import logging
 import re
@@ -163,7 +164,7 @@ def read_options(defaults: Mapping[str, Any], options: Mapping[str, Any], kind: 
         raise Refused(f"the offer's options are wrong: {error}") from None
 
 
-class HttpAdapter(Generic[AnyOptions]):
+class HttpAdapter(abc.ABC, Generic[AnyOptions]):
     """
     What adapters are made from: options, capabilities, and an answer for every verb that a provider does not have.
 
@@ -223,14 +224,17 @@ class HttpAdapter(Generic[AnyOptions]):
 
     # -- for adapters to say ---------------------------------------------------------------------------------------
 
+    @abc.abstractmethod
     def describe(self, options: AnyOptions) -> Capabilities:
-        raise NotImplementedError
+        """What the provider can do, used with these options."""
 
+    @abc.abstractmethod
     def submit(self, call: Call) -> HttpRequest:
-        raise NotImplementedError
+        """What to send."""
 
+    @abc.abstractmethod
     def read_submit(self, call: Call, response: HttpResponse) -> Fact:
-        raise NotImplementedError
+        """What the answer means; raises a ProviderFailure for a refusal, or for no sense."""
 
     def refusal(self, response: HttpResponse) -> ProviderFailure:
         """The failure that an answer to a submit other than 2xx means."""

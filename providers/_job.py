@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
@@ -33,9 +34,9 @@ class JobQueue(HttpAdapter[AnyOptions]):
         """What the handle has to hold beside the id, out of the answer to the submit."""
         return {}
 
+    @abc.abstractmethod
     def end(self, phase: Phase, handle: dict[str, str], body: dict[str, Any]) -> Fact:
         """The fact of a job whose word means that it is over: `phase` is one of the three ends."""
-        raise NotImplementedError
 
     def word_of(self, body: Mapping[str, Any]) -> str | None:
         found = (body.get(key) for key in self.word_keys)

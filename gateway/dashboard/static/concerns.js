@@ -65,7 +65,7 @@ export function providers(states) {
   return panel(
     "providers",
     "Providers",
-    states.length > 0 ? h("span", null, well === states.length ? `all ${count(well)} serve` : `${well} of ${states.length} well`) : null,
+    states.length > 0 ? h("span", null, well === states.length ? "all well" : `${well} of ${states.length} well`) : null,
     states.length === 0
       ? h("p", { class: "nothing" }, "No provider is configured.")
       : h("ul", { class: "list", tabindex: 0, "aria-label": "Providers, worst first" }, ordered.map(provider)),

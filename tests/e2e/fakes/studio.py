@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import enum
 import json
@@ -42,7 +43,7 @@ class Job:
         return self.state == "done"
 
 
-class Studio(LoopbackServer):
+class Studio(LoopbackServer, abc.ABC):
     """
     Jobs are done at the poll number `polls_needed`. With `calls_back` they are done as soon as they are taken, and who
     submitted them is told by a signed callback; polls see them waiting until it is sent.
@@ -118,13 +119,13 @@ class Studio(LoopbackServer):
     def new_id(self) -> str:
         return str(uuid.uuid4())
 
+    @abc.abstractmethod
     def told(self, job: Job) -> dict[str, Any]:
         """The body of its callback."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def signed(self, job: Job, body: bytes) -> dict[str, str]:
         """Headers that prove it."""
-        raise NotImplementedError
 
 
 class Desk(Answering):
