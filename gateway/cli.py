@@ -23,6 +23,8 @@ _COMMANDS = {
     "grafana": "gateway.commands.grafana",
     "keys": "gateway.commands.keys",
     "serve": "gateway.commands.serve",
+    "store": "gateway.commands.store",
+    "deliveries": "gateway.commands.deliveries",
     "demo": "gateway.commands.demo",
     "simulator": "gateway.simulator",
 }
@@ -71,6 +73,10 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _take_config(serve)
     serve.add_argument("--host", help="listen on this address instead of [server] host")
     serve.add_argument("--port", type=_port, metavar="N", help="listen on this port instead of [server] port; 0: any")
+    serve.add_argument(
+        "--workers", type=_count, metavar="N", help="processes, instead of [server] workers; needs Redis"
+    )
+    serve.add_argument("--as-worker", action="store_true", help=argparse.SUPPRESS)
 
     check = commands.add_parser("check", help="read the configuration and say what it would serve, or what is wrong")
     _take_config(check)
@@ -104,6 +110,20 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     new = verbs.add_parser("new", help="make a key: it is shown once, the configuration gets its hash")
     new.add_argument("--name", default="app", help="whose key it is: the NAME of [keys.NAME] (default: app)")
 
+    store = commands.add_parser("store", help="move all that the store holds into another one")
+    moves = store.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for move, about in (
+        ("export", "write everything into a file; the gateway must not run"),
+        ("import", "read such a file into the store of the configuration, which must be empty"),
+    ):
+        one = moves.add_parser(move, help=about)
+        one.add_argument("file", type=Path, metavar="FILE", help="- is standard output, or input")
+        _take_config(one)
+
+    deliveries = commands.add_parser("deliveries", help="what became of webhooks, and send them again")
+    if words[:1] == ["deliveries"]:
+        import_module(_COMMANDS["deliveries"]).add_arguments(deliveries)
+
     doctor = commands.add_parser("doctor", help="examine this machine and the configuration")
     _take_config(doctor)
 
@@ -121,6 +141,12 @@ def _take_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="the configuration (default: turnout.toml here, else built-in)"
     )
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1_000):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of workers: write 1 to 1000")
+    return int(text)
 
 
 def _port(text: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -15,6 +16,10 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.contract.errors import ConfigurationError
+
+UNREADY_SECONDS = 2.0  # whoever asked /readyz a moment ago still sends
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -48,6 +53,8 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._forget_head()
         super().on_headers_complete()
+        if isinstance(self.config, EdgeConfig) and self.config.is_draining:
+            self.cycle.keep_alive = False  # answered, and told to come back by another connection
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head()
@@ -71,11 +78,24 @@ class EdgeProtocol(HttpToolsProtocol):
             self._head_timer = None
 
 
-class EdgeServer(uvicorn.Server):
-    """Uvicorn, told what a first signal means here: become unready, let waiting callers go, then close."""
+class EdgeConfig(uvicorn.Config):
+    is_draining = False
 
-    def __init__(self, app: Any, *, begin_drain: Callable[[], None], drain_seconds: float) -> None:
-        config = uvicorn.Config(
+
+class EdgeServer(uvicorn.Server):
+    """
+    Uvicorn, told what a signal means here.
+
+    The first SIGTERM: `begin_drain` at once, so that /readyz says it; UNREADY_SECONDS later nothing is accepted any
+    more, and open requests have `request_seconds` to end. Until then whoever still comes is served, and told to
+    connect anew. SIGINT is somebody at a keyboard, whom no balancer sent: there is no grace. A second signal of either
+    kind ends the process there and then.
+    """
+
+    def __init__(
+        self, app: Any, *, up: Callable[[], None], begin_drain: Callable[[], None], request_seconds: float
+    ) -> None:
+        self._edge = EdgeConfig(
             app,
             http=EdgeProtocol,
             ws="none",
@@ -86,27 +106,47 @@ class EdgeServer(uvicorn.Server):
             server_header=False,
             date_header=False,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=max(1, int(drain_seconds)),
+            timeout_graceful_shutdown=max(1, int(request_seconds)),
         )
-        super().__init__(config)
+        super().__init__(self._edge)
+        self._up = up
         self._begin_drain = begin_drain
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """`up` is called when it serves, and minds signals."""
+        await super().startup(sockets)
+        self._up()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Uvicorn's own raises the signal again when it has closed, which would end us before we have drained."""
         loop = asyncio.get_running_loop()
-        signals = (signal.SIGINT, signal.SIGTERM)
-        for number in signals:
+        for number in _SIGNALS:
             loop.add_signal_handler(number, self.handle_exit, number, None)
         try:
             yield
         finally:
-            for number in signals:
-                loop.remove_signal_handler(number)  # a second one means: now
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_DFL)  # what is left to do may be cut off as well
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._edge.is_draining:
+            signal.signal(sig, signal.SIG_DFL)
+            os.kill(os.getpid(), sig)
+        self.drain(UNREADY_SECONDS if sig == signal.SIGTERM else 0.0)
+
+    def drain(self, seconds: float) -> None:
+        """Become unready now, and stop to accept after `seconds`."""
+        if self._edge.is_draining:
+            return
+        self._edge.is_draining = True
         self._begin_drain()
-        super().handle_exit(sig, frame)
+        for connection in self.server_state.connections:
+            cycle = getattr(connection, "cycle", None)
+            if cycle is not None:
+                cycle.keep_alive = False
+        asyncio.get_running_loop().call_later(seconds, setattr, self, "should_exit", True)
 
 
 def bind(host: str, port: int, *, place: str) -> socket.socket:

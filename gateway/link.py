@@ -7,20 +7,22 @@ import ipaddress
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from gateway.commission import Commission
 from gateway.config.load import Loaded
 from gateway.config.meaning import LOCAL
 from gateway.config.model import Config, Provider
-from gateway.contract.clock import SystemClock
+from gateway.contract.clock import Clock
 from gateway.contract.observer import Observer
 from gateway.contract.provider import Adapter
 from gateway.engine.seam import Link
+from local_backend.attachment import AttachedBackend
 from local_backend.supervisor import LocalBackend
 from providers._driver import HttpDriver
 
 _LOCAL_ANSWER_BYTES = 140_000_000  # a picture of 100 MB as base64
 
 
-def drivers_of(loaded: Loaded, adapters: Mapping[str, Adapter], clock: SystemClock) -> dict[str, HttpDriver]:
+def drivers_of(loaded: Loaded, adapters: Mapping[str, Adapter], clock: Clock) -> dict[str, HttpDriver]:
     drivers: dict[str, HttpDriver] = {}
     for name, section in loaded.config.providers.items():
         prefix = f"providers.{name}.credentials."
@@ -52,6 +54,7 @@ def links_of(config: Config, drivers: Mapping[str, HttpDriver], public_url: str)
             callbacks=config.providers[name].callbacks and driver.capabilities.callbacks != "none",
             trusted_hosts=driver.trusted_hosts,
             direct_hosts=_direct_hosts(config.providers[name], driver.adapter),
+            submit_seconds=config.providers[name].submit_seconds or None,
         )
         for name, driver in drivers.items()
     }
@@ -84,12 +87,24 @@ def _is_private(host: str) -> bool:
 
 
 async def start_local(
-    loaded: Loaded, clock: SystemClock, observer: Observer, stack: contextlib.AsyncExitStack
-) -> LocalBackend | None:
-    section = loaded.config.local
-    if not section.enabled:
+    loaded: Loaded, clock: Clock, observer: Observer, stack: contextlib.AsyncExitStack, *, commission: Commission | None
+) -> LocalBackend | AttachedBackend | None:
+    """One of our own; for a worker that of the process which started it, and which all workers share."""
+    local: LocalBackend | AttachedBackend
+    if not loaded.config.local.enabled or (commission is not None and not commission.local):
         return None
-    local = LocalBackend(
+    if commission is None:
+        local = local_backend_of(loaded, clock, observer)
+    else:
+        local = AttachedBackend(commission.local, observer=observer, tells_starts=commission.number == 0)
+    stack.push_async_callback(local.aclose)
+    await local.start()
+    return local
+
+
+def local_backend_of(loaded: Loaded, clock: Clock, observer: Observer | None = None) -> LocalBackend:
+    section = loaded.config.local
+    return LocalBackend(
         clock=clock,
         listen=section.listen,
         packages=loaded.package_paths,
@@ -99,12 +114,11 @@ async def start_local(
         memory_bytes=section.memory_bytes,
         observer=observer,
     )
-    stack.push_async_callback(local.aclose)
-    await local.start()
-    return local
 
 
-def local_link(local: LocalBackend, adapter: Adapter, clock: SystemClock, stack: contextlib.AsyncExitStack) -> Link:
+def local_link(
+    local: LocalBackend | AttachedBackend, adapter: Adapter, clock: Clock, stack: contextlib.AsyncExitStack
+) -> Link:
     base_url = f"{local.address}:/v1" if local.address.startswith("unix:") else f"{local.address}/v1"
     driver = HttpDriver(LOCAL, adapter, base_url=base_url, max_answer_bytes=_LOCAL_ANSWER_BYTES, clock=clock)
     stack.push_async_callback(driver.aclose)

@@ -115,6 +115,11 @@ class LocalBackend:
         return self._address.url
 
     @property
+    def listen(self) -> str:
+        """The same as `[local] listen` would have it: by this another process finds it."""
+        return self._address.listen
+
+    @property
     def is_ready(self) -> bool:
         """Up and answering, as far as is known: a crash is noticed at once, a hang at the next probes."""
         return self._ready.is_set()

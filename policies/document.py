@@ -52,6 +52,8 @@ class Rank(Part, kw_only=True, frozen=True):
 class Limits(Part, kw_only=True, frozen=True):
     deadline_seconds: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 3_600
     attempt_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0  # most one attempt may take; 0: only the deadline
+    start_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0  # most it may wait at the provider until it runs; 0: any
+    run_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0  # most it may run, from when the provider began; 0: any
     attempts: Annotated[int, msgspec.Meta(ge=1, le=20)] = 4
     # Dollars: up to what expected price we start elsewhere after an unknown outcome. 0: only what is free.
     pay_twice_up_to: str = "0"

@@ -66,6 +66,8 @@ def evaluate(
         max_attempts=limits.attempts,
         pay_twice_up_to_nanos=dollars(limits.pay_twice_up_to),
         attempt_seconds=limits.attempt_seconds or None,
+        start_seconds=limits.start_seconds or None,
+        run_seconds=limits.run_seconds or None,
         wait_seconds=wait_seconds,
     )
 

@@ -32,6 +32,7 @@ class Code(enum.StrEnum):
     DEADLINE = "deadline"
     BREAKER = "breaker"
     RATE_LIMIT = "rate_limit"
+    RETURNING = "returning"  # it was away: what waited for it goes there bit by bit
     CONCURRENCY = "concurrency"
     NOT_READY = "not_ready"
 
@@ -86,6 +87,7 @@ def drop(
     if (
         signals.breaker is BreakerState.CLOSED
         and signals.limited_for_seconds <= 0
+        and signals.turn_seconds <= 0
         and candidate.provider_ready
         and not candidate.provider_full
         and (candidate.offer.concurrency is None or signals.in_flight < candidate.offer.concurrency)
@@ -149,6 +151,11 @@ def _not_now(candidate: Candidate, demand: Demand) -> Drop | None:
     if signals.limited_for_seconds > 0:
         reasons.append(Reason(code=Code.RATE_LIMIT, text=f"rate limited for {signals.limited_for_seconds:.3g} s"))
         waits.append(signals.limited_for_seconds)
+    if signals.turn_seconds > 0:
+        reasons.append(
+            Reason(code=Code.RETURNING, text=f"it was away; this one's turn comes in {signals.turn_seconds:.3g} s")
+        )
+        waits.append(signals.turn_seconds)
     if offer.concurrency is not None and signals.in_flight >= offer.concurrency:
         reasons.append(Reason(code=Code.CONCURRENCY, text=f"{signals.in_flight} of {offer.concurrency} in flight"))
         waits.append(LOOK_AGAIN_SECONDS)

@@ -42,6 +42,7 @@ from gateway.contract.provider import (
     File,
     HttpRequest,
     HttpResponse,
+    Listing,
     ServerSentEvent,
 )
 from gateway.contract.wording import nearest
@@ -254,6 +255,12 @@ class HttpAdapter(abc.ABC, Generic[AnyOptions]):
 
     def read_cancel(self, handle: dict[str, str], response: HttpResponse) -> Cancellation | Ask:
         raise PollFailed("the provider cannot be asked to stop a job", status=response.status)
+
+    def listing(self, call: Call, since: datetime) -> HttpRequest | None:
+        return None
+
+    def read_listing(self, call: Call, since: datetime, response: HttpResponse) -> Listing:
+        raise PollFailed("the provider does not list its jobs", status=response.status)
 
     def upload(self, file: File) -> HttpRequest | None:
         return None

@@ -56,7 +56,7 @@ class Credentials:
             return {}
         token = await self._granted(self._auth)
         secrets = self._secrets if token is None else {**self._secrets, "grant": token}
-        added = self._auth.headers(message, secrets, now=self._clock.now())
+        added = self._auth.headers(message, secrets, now=self._clock.wall())
         return {name.lower(): value for name, value in added.items()}
 
     def forget_grant(self) -> None:
@@ -83,7 +83,7 @@ class Credentials:
     async def _renew(self, auth: Auth) -> str | None:
         began = self._clock.monotonic()
         try:
-            request = auth.exchange(self._secrets, now=self._clock.now())
+            request = auth.exchange(self._secrets, now=self._clock.wall())
             if request is None:
                 return None
             grant = auth.read_exchange(await self._send(request))

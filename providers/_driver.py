@@ -19,6 +19,7 @@ import msgspec
 from gateway.contract.clock import Clock, SystemClock
 from gateway.contract.errors import (
     CallbackForged,
+    Evidence,
     InputUnfit,
     NotSent,
     OutcomeUnknown,
@@ -34,7 +35,9 @@ from gateway.contract.provider import (
     Cancellation,
     Capabilities,
     File,
+    Found,
     HttpRequest,
+    HttpResponse,
     Message,
 )
 from providers._address import Home, UrlRefused, is_absolute
@@ -47,6 +50,7 @@ from providers._upload import upload_files
 UPLOAD_SECONDS = 120.0  # for all files of one submit
 MAX_ANSWER_BYTES = 64_000_000
 MAX_ASKS = 4  # requests for one poll or cancel
+MAX_PAGES = 10  # of one listing
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -120,13 +124,16 @@ class HttpDriver:
             self._note_stumble(error)
             return self.capabilities
 
-    async def submit(self, call: Call, *, on_fact: OnFact | None = None) -> Fact:
+    async def submit(
+        self, call: Call, *, on_fact: OnFact | None = None, may_send: Callable[[], bool] | None = None
+    ) -> Fact:
         """
         Start the job; the fact its answer, or the end of its stream, is.
 
         `on_fact` is awaited with the facts of a stream as they arise, at most every 50 ms and always with the newest;
-        the last fact is returned. What it raises ends the stream and comes out as it is. Raises NotSent if nothing of
-        the request left, OutcomeUnknown if it left and no valid answer came, or what the adapter reads in the answer.
+        the last fact is returned. What it raises ends the stream and comes out as it is. `may_send` is asked when all
+        is ready and the connection stands: if it says no, nothing is sent. Raises NotSent if nothing of the request
+        left, OutcomeUnknown if it left and no valid answer came, or what the adapter reads in the answer.
         """
         call = await self._uploaded(call)
         request = self._ask(NotSent, self.adapter.submit, call)
@@ -135,15 +142,23 @@ class HttpDriver:
         seconds = call.deadline_seconds
         if not (request.holds_until_end or request.expects_stream):
             seconds = min(seconds, self._submit_seconds)
-        async with self._line.exchange(self._line.submits, message, seconds, OutcomeUnknown) as response:
+        exchange = self._line.exchange(self._line.submits, message, seconds, OutcomeUnknown, may_send=may_send)
+        async with exchange as response:
             if request.expects_stream and _is_event_stream(response):
                 reader = self._ask(OutcomeUnknown, self.adapter.read_events, call)
                 async with aclosing(self._line.chunks(response, OutcomeUnknown)) as chunks:
                     fact = await follow(chunks, reader, on_fact=on_fact, clock=self._clock, ask=self._ask)
             else:
                 answer = await self._line.read(response, OutcomeUnknown)
-                fact = self._ask(OutcomeUnknown, self.adapter.read_submit, call, answer)
+                fact = self._read_submit(call, answer)
         return self._checked(fact, {}, OutcomeUnknown)
+
+    def _read_submit(self, call: Call, answer: HttpResponse) -> Fact:
+        try:
+            return self._ask(OutcomeUnknown, self.adapter.read_submit, call, answer)
+        except ProviderFailure as failure:
+            failure.evidence = Evidence.ANSWER_WHOLE
+            raise
 
     async def poll(self, handle: dict[str, str]) -> Fact:
         """Raises PollFailed if no valid answer came: the job is untouched."""
@@ -165,6 +180,27 @@ class HttpDriver:
         if request is None:
             return Cancellation.UNSUPPORTED
         return await self._answered(request, handle, self.adapter.read_cancel)
+
+    async def find(self, call: Call, *, since: datetime) -> tuple[Found, ...]:
+        """
+        Jobs created since then that a submit of `call` may have started, found by looking through the provider's list.
+
+        Raises PollFailed if it could not be looked through, or is longer than we read: then only what carries our own
+        address is told, since of the rest nobody could say whether it is the only one.
+        """
+        request = self._ask(PollFailed, self.adapter.listing, call, since)
+        found: list[Found] = []
+        for _ in range(MAX_PAGES):
+            if request is None:
+                return tuple(found)
+            answer = await self._line.query(request)
+            page = self._ask(PollFailed, self.adapter.read_listing, call, since, answer)
+            found += [self._checked_job(job) for job in page.found]
+            request = page.next
+        certain = tuple(job for job in found if job.is_certain)
+        if not certain:
+            raise PollFailed(f"its list of jobs is longer than {MAX_PAGES} pages")
+        return certain
 
     async def read_callback(
         self, headers: Mapping[str, str], body: bytes, *, now: datetime, secret: str | None = None
@@ -274,6 +310,10 @@ class HttpDriver:
             return fact
         message = self._line.credentials.scrub(fact.failure.message)
         return msgspec.structs.replace(fact, failure=msgspec.structs.replace(fact.failure, message=message))
+
+    def _checked_job(self, job: Found) -> Found:
+        self._checked(Fact(phase=Phase.QUEUED, handle=job.handle), {}, PollFailed)
+        return job
 
     # -- the adapter, trusted with nothing ---------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """
 The line to one provider: what is sent goes through here, with credentials where they belong, within bounds.
 
-Says truly what became of it: NotSent, or that it left and no valid answer came. Knows no adapter and repeats nothing.
+Says truly what became of it: that nothing left, or that no valid answer came. Knows no adapter and repeats nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 
 import httpx
@@ -19,11 +19,13 @@ import msgspec
 from gateway.contract.clock import Clock
 from gateway.contract.errors import (
     CredentialRefused,
+    Evidence,
     NotSent,
     OutcomeUnknown,
     PollFailed,
     PoolExhausted,
     ProviderFailure,
+    SendWithheld,
 )
 from gateway.contract.provider import Auth, HttpRequest, HttpResponse, Message
 from providers._address import Home, UrlRefused
@@ -31,14 +33,14 @@ from providers._credential import Credentials
 from providers._decoding import BodyTooLarge, BodyUndecodable, make_decoder
 from providers._headroom import read_headroom
 from providers._reading import quote
-from providers._transport import make_transport
+from providers._transport import EXCHANGE, Exchange, make_transport
 
 CONNECT_SECONDS = 5.0
 SUBMIT_KEEP_ALIVE_SECONDS = 2.0  # a submit that meets a connection just being closed has an unknown outcome
 QUERY_KEEP_ALIVE_SECONDS = 15.0
 
-# Raised before anything of the request has left. Whatever is not listed here counts as sent.
-NOT_SENT = (
+# By their names raised before anything of the request has left. Only for a transport that does not watch what leaves.
+_BY_NAME_NOT_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
     httpx.PoolTimeout,
@@ -114,17 +116,30 @@ class Line:
 
     @asynccontextmanager
     async def exchange(
-        self, pool: _Pool, message: httpx.Request, seconds: float, failure: _Failure
+        self,
+        pool: _Pool,
+        message: httpx.Request,
+        seconds: float,
+        failure: _Failure,
+        *,
+        may_send: Callable[[], bool] | None = None,
     ) -> AsyncIterator[httpx.Response]:
-        """Send, and hand over an answer whose head is there; all of it within `seconds`. The answer is let go after."""
-        # Below the wall, so that a connection that is not made is known as such.
-        connect = min(CONNECT_SECONDS, seconds / 2)
-        message.extensions = {"timeout": {"connect": connect, "pool": connect, "read": None, "write": None}}
+        """
+        Send, and hand over an answer whose head is there; all of it within `seconds`. The answer is let go after.
+
+        Raises `failure`; for a submit (OutcomeUnknown) NotSent where no byte of it left.
+        """
+        seen = Exchange(may_send)
+        connect = min(CONNECT_SECONDS, seconds / 2)  # so that who cannot be reached is given up soon
+        message.extensions = {
+            "timeout": {"connect": connect, "pool": connect, "read": None, "write": None},
+            EXCHANGE: seen,
+        }
         wall = asyncio.timeout(seconds)
         pool.in_use += 1
         try:
             async with wall:
-                response = await self._send(pool, message, failure)
+                response = await self._send(pool, message, failure, seen)
                 try:
                     yield response
                 finally:
@@ -132,24 +147,37 @@ class Line:
         except TimeoutError:
             if not wall.expired():
                 raise
-            raise failure(f"no answer within {seconds:g} s") from None
+            if seen.evidence is Evidence.NOTHING_LEFT:
+                raise self._not_sent(pool, failure, f"it could not be reached within {seconds:g} s") from None
+            raise failure(f"no answer within {seconds:g} s", evidence=seen.evidence) from None
         finally:
             pool.in_use -= 1
 
-    async def _send(self, pool: _Pool, message: httpx.Request, failure: _Failure) -> httpx.Response:
+    async def _send(self, pool: _Pool, message: httpx.Request, failure: _Failure, seen: Exchange) -> httpx.Response:
         try:
             response = await pool.transport.handle_async_request(message)
-        except NOT_SENT as error:
-            if failure is not OutcomeUnknown:
-                raise self.failed(failure, "it could not be reached", error) from error
-            if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout) and pool.in_use > self._max_connections:
-                raise PoolExhausted(f"all {self._max_connections} connections to it are in use") from error
-            raise self.failed(NotSent, "it could not be reached", error) from error
+        except SendWithheld:
+            raise
         except Exception as error:
-            raise self.failed(failure, "no valid answer came", error) from error
+            nothing_left = seen.evidence is Evidence.NOTHING_LEFT
+            if nothing_left or (seen.evidence is None and isinstance(error, _BY_NAME_NOT_SENT)):
+                sentence = self._in_words("it could not be reached", error)
+                raise self._not_sent(pool, failure, sentence, error) from error
+            raise self.failed(failure, "no valid answer came", error, evidence=seen.evidence) from error
         if response.status_code == 401 and "authorization" in message.headers:
             self.credentials.forget_grant()  # revoked before its time
         return response
+
+    def _not_sent(
+        self, pool: _Pool, failure: _Failure, sentence: str, error: Exception | None = None
+    ) -> ProviderFailure:
+        if failure is not OutcomeUnknown:
+            return failure(sentence, evidence=Evidence.NOTHING_LEFT)
+        is_late = error is None or isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
+        if is_late and pool.in_use > self._max_connections:
+            sentence = f"all {self._max_connections} connections to it are in use"
+            return PoolExhausted(sentence, evidence=Evidence.NOTHING_LEFT)
+        return NotSent(sentence, evidence=Evidence.NOTHING_LEFT)
 
     async def read(self, response: httpx.Response, failure: _Failure) -> HttpResponse:
         async with aclosing(self.chunks(response, failure)) as chunks:
@@ -169,9 +197,11 @@ class Line:
             async for raw in stream:
                 yield decode(raw)
         except (BodyTooLarge, BodyUndecodable) as error:
-            raise failure(f"the answer cannot be read: {error}", status=response.status_code) from error
+            sentence, began = f"the answer cannot be read: {error}", Evidence.ANSWER_BEGAN
+            raise failure(sentence, status=response.status_code, evidence=began) from error
         except Exception as error:
-            raise self.failed(failure, "the answer broke off", error, status=response.status_code) from error
+            status, began = response.status_code, Evidence.ANSWER_BEGAN
+            raise self.failed(failure, "the answer broke off", error, status=status, evidence=began) from error
 
     async def message(self, request: HttpRequest, failure: _Failure, *, traceparent: str = "") -> httpx.Request:
         """What is sent, whole. Raises `failure` where the adapter asks for what cannot be or must not be sent."""
@@ -205,10 +235,21 @@ class Line:
         _check_headers(added)
         message.headers.update(added)
 
-    def failed(self, kind: _Failure, sentence: str, error: Exception, *, status: int | None = None) -> ProviderFailure:
+    def failed(
+        self,
+        kind: _Failure,
+        sentence: str,
+        error: Exception,
+        *,
+        status: int | None = None,
+        evidence: Evidence | None = None,
+    ) -> ProviderFailure:
+        return kind(self._in_words(sentence, error), status=status, evidence=evidence)
+
+    def _in_words(self, sentence: str, error: Exception) -> str:
         words = self.credentials.scrub(quote(str(error), 200))
         reason = f"{type(error).__name__}: {words}" if words else type(error).__name__
-        return kind(f"{sentence} ({reason})", status=status)
+        return f"{sentence} ({reason})"
 
 
 class _Pool:

@@ -7,13 +7,33 @@ import os
 import ssl
 from collections.abc import Callable
 from contextvars import ContextVar
+from types import SimpleNamespace
 
 import aiohttp
 import httpx
 import yarl
 from httpx_aiohttp import AiohttpTransport
 
+from gateway.contract.errors import Evidence, SendWithheld
+
 UNIX_SCHEME = "unix:"
+EXCHANGE = "exchange"  # the key of an `Exchange` among a request's extensions
+
+
+class Exchange:
+    """
+    What is seen of one exchange while it goes on. `evidence` stays None where the transport watches nothing.
+
+    `may_send` is asked in the last moment before the first byte leaves; if it says no, none does.
+    """
+
+    __slots__ = ("evidence", "may_send", "url")
+
+    def __init__(self, may_send: Callable[[], bool] | None = None) -> None:
+        self.evidence: Evidence | None = None
+        self.may_send = may_send
+        # aiohttp would spell the URL anew ("%3A" becomes ":"), and a signature over it would fail.
+        self.url = ""
 
 
 def make_transport(
@@ -35,12 +55,16 @@ def make_transport(
 
 class _Transport(AiohttpTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        _verbatim.set(str(request.url))
-        return await super().handle_async_request(request)
+        exchange: Exchange = request.extensions.get(EXCHANGE) or Exchange()
+        exchange.url = str(request.url)
+        exchange.evidence = Evidence.NOTHING_LEFT
+        _exchange.set(exchange)
+        response = await super().handle_async_request(request)
+        exchange.evidence = Evidence.ANSWER_BEGAN
+        return response
 
 
-# The URL of the request under way. aiohttp would spell it anew ("%3A" becomes ":"), and a signature over it would fail.
-_verbatim: ContextVar[str] = ContextVar("url")
+_exchange: ContextVar[Exchange] = ContextVar("exchange")  # the one under way in this task
 
 
 @functools.cache
@@ -57,14 +81,31 @@ def _session_maker(
             connector = aiohttp.UnixConnector(unix_socket, limit=max_connections, keepalive_timeout=keep_alive_seconds)
         else:
             connector = aiohttp.TCPConnector(ssl=context, limit=max_connections, keepalive_timeout=keep_alive_seconds)
+        watch = aiohttp.TraceConfig()
+        watch.on_request_headers_sent.append(_note_leaving)
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             middlewares=(_say_what_was_sent,),
+            trace_configs=[watch],
         )
 
     return make
+
+
+async def _note_leaving(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+    """
+    The connection stands, and from here on bytes may leave.
+
+    Whatever its name says, aiohttp gives this signal when the head has been composed: it is written after that, with
+    the first piece of the body. So what fails before this has sent nothing, for certain; of what fails after it nobody
+    can tell, though its last bytes may still be ours.
+    """
+    exchange = _exchange.get()
+    if exchange.may_send is not None and not exchange.may_send():
+        raise SendWithheld(evidence=Evidence.NOTHING_LEFT)
+    exchange.evidence = Evidence.BYTES_LEFT
 
 
 async def _say_what_was_sent(
@@ -77,7 +118,8 @@ async def _say_what_was_sent(
     connection that broke after the request had been sent a ConnectTimeout: "nothing was sent". Both start a paid job
     twice. An error that is not aiohttp's own passes through both untouched.
     """
-    request.url = yarl.URL(_verbatim.get(), encoded=True)
+    exchange = _exchange.get()
+    request.url = yarl.URL(exchange.url, encoded=True)
     try:
         return await handler(request)
     except aiohttp.ConnectionTimeoutError as error:
@@ -87,6 +129,7 @@ async def _say_what_was_sent(
     except aiohttp.SocketTimeoutError as error:
         raise httpx.ReadTimeout(str(error)) from error
     except aiohttp.ClientResponseError as error:
+        exchange.evidence = Evidence.ANSWER_BEGAN
         raise httpx.RemoteProtocolError(f"the answer is not HTTP: {error.message}"[:300]) from error
     except (aiohttp.ClientError, OSError) as error:
         raise httpx.ReadError(str(error) or type(error).__name__) from error

@@ -125,7 +125,7 @@ class Baseten(HttpAdapter[BasetenOptions]):
             body = {
                 "model_input": call.input,
                 "webhook_endpoint": call.callback_url,
-                "max_time_in_queue_seconds": math.ceil(min(max(call.deadline_seconds, 10), 259_200)),
+                "max_time_in_queue_seconds": math.ceil(min(max(call.seconds_to_start, 10), 259_200)),
                 "inference_retry_config": {"max_attempts": 1},  # whether to run again is ours to say
             }
             return HttpRequest(method="POST", url=f"{host}/{_place(options)}/async_predict", json=body)

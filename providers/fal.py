@@ -109,7 +109,7 @@ class Fal(HttpAdapter[FalOptions]):
             site="sync" if options.sync else "",
             headers={
                 "x-fal-no-retry": "1",  # it would run up to ten times; whether to run again is ours to say
-                "x-fal-request-timeout": str(math.ceil(min(max(call.deadline_seconds, 1), 86_400))),  # to start within
+                "x-fal-request-timeout": str(math.ceil(min(max(call.seconds_to_start, 1), 86_400))),  # to start within
             },
             json=call.input,
             holds_until_end=options.sync,

@@ -85,7 +85,7 @@ class HuggingFace(OpenAIDialect[HuggingFaceOptions]):
             headers["x-hf-bill-to"] = options.bill_to
         if options.scale_up_seconds:
             headers["x-scale-up-timeout"] = str(
-                max(1, math.floor(min(options.scale_up_seconds, call.deadline_seconds)))
+                max(1, math.floor(min(options.scale_up_seconds, call.seconds_to_start)))
             )
         return replace(request, headers=headers)
 

@@ -121,7 +121,7 @@ class KServe(HttpAdapter[KServeOptions]):
             return HttpRequest(method="POST", url=url, json=body, expects_stream=call.stream, holds_until_end=True)
         body, raw = write_tensors(call, options.inputs, outputs=options.outputs, binary=options.binary)
         if options.queue_timeout:  # in microseconds
-            timeout = int(min(call.deadline_seconds, 86_400.0) * 1_000_000)
+            timeout = int(min(call.seconds_to_start, 86_400.0) * 1_000_000)
             body["parameters"] = {**body.get("parameters", {}), "timeout": timeout}
         if not options.binary:
             return HttpRequest(method="POST", url=f"{path}/infer", json=body, holds_until_end=True)

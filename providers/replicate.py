@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote as quote_path
+from urllib.parse import unquote
 
-from gateway.contract.errors import ModelMissing, PollFailed, ProviderFailure
+from gateway.contract.errors import JobLost, ModelMissing, PollFailed, ProviderFailure
 from gateway.contract.fact import Fact
 from gateway.contract.provider import (
     Call,
@@ -26,6 +27,7 @@ from gateway.contract.provider import (
     File,
     HttpRequest,
     HttpResponse,
+    Listing,
     Signature,
 )
 from providers._adapter import (
@@ -39,7 +41,7 @@ from providers._adapter import (
 )
 from providers._auth import bearer
 from providers._job import read_stop
-from providers._prediction import read_prediction
+from providers._prediction import read_prediction, read_time, recognise
 from providers._reading import Malformed, read_object
 from providers._signature import lower_names, verify
 
@@ -77,6 +79,7 @@ class Replicate(HttpAdapter[ReplicateOptions]):
             callbacks=Callbacks.SIGNED,
             signature=Signature.STANDARD_WEBHOOKS,
             idempotent_submit=options.idempotent,
+            lists=True,
             cost=CostForm.UNITS,
             result_forms=frozenset({"url", "data", "json"}),
             result_lifetime_seconds=3600,
@@ -101,7 +104,7 @@ class Replicate(HttpAdapter[ReplicateOptions]):
             body["webhook_events_filter"] = (
                 ["start", "output", "logs", "completed"] if call.stream else ["start", "completed"]
             )
-        headers = {"cancel-after": str(_whole_seconds(call.deadline_seconds))}
+        headers = {"cancel-after": str(_whole_seconds(call.seconds_to_end))}
         if options.wait:
             headers["prefer"] = f"wait={_wait_seconds(call.deadline_seconds)}"
         if options.idempotent:
@@ -145,6 +148,41 @@ class Replicate(HttpAdapter[ReplicateOptions]):
 
     def read_cancel(self, handle: dict[str, str], response: HttpResponse) -> Cancellation:
         return read_stop(response, lambda body: read_prediction(body).phase)
+
+    # -- what it has -------------------------------------------------------------------------------------------------
+
+    def listing(self, call: Call, since: datetime) -> HttpRequest | None:
+        """Of the whole account: there is no filter by model, and `source` knows only the web."""
+        moment = quote_path(since.isoformat().replace("+00:00", "Z"))
+        return HttpRequest(method="GET", url=f"/predictions?created_after={moment}")
+
+    def read_listing(self, call: Call, since: datetime, response: HttpResponse) -> Listing:
+        """
+        By our own callback address, if the list shows it; else by what was to run, and on what.
+
+        How far a listed job has come is not believed: lists may leave outputs out.
+        """
+        try:
+            page = self.polled(response)
+        except JobLost as lost:  # a 404 is of the list's own address here, and tells of no job
+            raise PollFailed(str(lost), status=response.status) from None
+        items = page.get("results")
+        if not isinstance(items, list):
+            raise PollFailed("the provider answered, but not with a list", status=response.status)
+        jobs = [item for item in items if isinstance(item, dict)]
+        created = [read_time(job.get("created_at")) for job in jobs]
+        options = self.options_for(call)
+        found = [
+            job
+            for item, moment in zip(jobs, created, strict=True)
+            if (moment is None or moment >= since)
+            and (job := recognise(call, item, _wanted(call, options))) is not None
+        ]
+        following = page.get("next")
+        # Newest first, whether the upstream filters or not: what follows is older still.
+        is_past = not jobs or any(moment is not None and moment < since for moment in created)
+        more = HttpRequest(method="GET", url=following) if isinstance(following, str) and not is_past else None
+        return Listing(found=tuple(found), next=more)
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -192,6 +230,15 @@ def _target(call: Call, options: ReplicateOptions) -> tuple[str, dict[str, Any]]
     if parts is None:
         raise ModelMissing(f"{name!r} is no owner/name, and the offer names no version")
     return f"/models/{_segment(parts['owner'])}/{_segment(parts['name'])}/predictions", {}
+
+
+def _wanted(call: Call, options: ReplicateOptions) -> dict[str, str]:
+    """How the provider names what this call runs, in the fields of a prediction."""
+    url, body = _target(call, options)
+    if "version" in body:
+        return {"version": body["version"]}
+    _, kind, owner, name, _ = url.split("/")
+    return {} if kind == "deployments" else {"model": f"{unquote(owner)}/{unquote(name)}"}
 
 
 def _segment(text: str) -> str:

@@ -89,8 +89,8 @@ class RunPod(JobQueue[RunPodOptions]):
         body: dict[str, Any] = {
             "input": call.input,
             "policy": {
-                "executionTimeout": 1_000 * _whole_seconds(call.deadline_seconds, MIN_EXECUTION_SECONDS),
-                "ttl": 1_000 * _whole_seconds(call.deadline_seconds + SPARE_SECONDS, MIN_TTL_SECONDS),
+                "executionTimeout": 1_000 * _whole_seconds(call.seconds_to_run, MIN_EXECUTION_SECONDS),
+                "ttl": 1_000 * _whole_seconds(call.seconds_to_end + SPARE_SECONDS, MIN_TTL_SECONDS),
             },
         }
         if call.callback_url is not None:

@@ -78,7 +78,8 @@ class Together(OpenAIDialect[TogetherOptions]):
             return InputRefused  # prompt and max_tokens together exceed the model's context
         if status == 422 and ("safety" in words or "nsfw" in words):
             return InputModerated
-        return AtCapacity if status == 503 else None  # at or below our rate: theirs to mend, and nothing ran
+        # At or below our rate: theirs to mend, and nothing ran. Without a word it may be anybody's on the way.
+        return AtCapacity if status == 503 and message else None
 
     # -- submit ------------------------------------------------------------------------------------------------------
 

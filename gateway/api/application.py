@@ -13,6 +13,7 @@ from gateway.api import (
     artifacts,
     callbacks,
     dashboard,
+    deliveries,
     files,
     models,
     operations,
@@ -26,7 +27,19 @@ from gateway.api.problems import problem, problem_of
 from gateway.api.refusal import NOT_FOUND
 from gateway.api.route import mounts
 
-RESOURCES = (predictions, stream, models, files, artifacts, callbacks, account, probes, operations, dashboard)
+RESOURCES = (
+    predictions,
+    stream,
+    models,
+    files,
+    artifacts,
+    callbacks,
+    account,
+    probes,
+    operations,
+    deliveries,
+    dashboard,
+)
 
 
 def routes(context: Context) -> list[ASGIRouteHandler]:

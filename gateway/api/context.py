@@ -17,7 +17,7 @@ from gateway.contract.key import KeyRecord, KeyRing
 from gateway.contract.model import Model
 from gateway.contract.observer import Observer
 from gateway.contract.prediction import Prediction, Request
-from gateway.dashboard.shape import Audit, AuditLine, Detail, Overview, Rows
+from gateway.dashboard.shape import Audit, AuditLine, Detail, Ledger, Overview, Rows
 from gateway.store.protocol import CreateResult, Search, Store
 
 
@@ -132,6 +132,18 @@ class Acts(Protocol):
     async def redeliver(self, id: str, *, reason: str, who: str) -> AuditLine: ...
 
 
+class Receivers(Protocol):
+    """The part of the outbox that can be asked about, and nudged."""
+
+    def standings(self) -> Sequence[object]:
+        """Those that something is known against, as they are shown."""
+        ...
+
+    def retry(self, host: str, owner: str | None = None) -> None:
+        """Forget what is known against it, and look for what is due."""
+        ...
+
+
 class Operations(Protocol):
     """What ops look at and do: `gateway.dashboard`."""
 
@@ -145,6 +157,8 @@ class Operations(Protocol):
         ...
 
     async def detail(self, id: str) -> Detail | None: ...
+
+    async def ledger(self, *, hours: int, limit: int) -> Ledger: ...
 
     async def audit(self, *, before: int | None, limit: int) -> Audit: ...
 
@@ -208,6 +222,8 @@ class Context:
     max_file_bytes: int = 100_000_000
     file_seconds: float = 86_400
     repeats: Repeats = field(default_factory=Repeats)
+    is_shared: bool = False  # other processes serve from the same store
+    receivers: Receivers | None = None  # None: nothing is sent from this process
     operations: Operations | None = None  # None: the dashboard is turned off
     shell: Shell | None = None
     ring: KeyRing = field(init=False)

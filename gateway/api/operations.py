@@ -17,6 +17,8 @@ from gateway.dashboard.shape import Act, ForceBreaker, Rows
 from gateway.store.protocol import Search
 
 MOST_ROWS = 200
+MOST_LINES = 1_000
+MOST_HOURS = 24 * 31
 MOST_BODY_BYTES = 16_384
 MOST_WORD_CHARACTERS = 200
 _ID = re.compile(r"[0-9a-z]{26}", re.ASCII)
@@ -83,6 +85,13 @@ async def redeliver(exchange: Exchange) -> Reply:
     operations, id = _operations(exchange), _id(exchange)
     act = await _body(exchange, Act)
     return _reply(await operations.acts.redeliver(id, reason=act.reason, who=exchange.owner))
+
+
+async def ledger(exchange: Exchange) -> Reply:
+    """What may have been billed, of the last `hours`: the lines, their sum, and how much of it came twice at most."""
+    operations, query = _operations(exchange), exchange.query()
+    hours = _number(query, "hours", default=24, most=MOST_HOURS)
+    return _reply(await operations.ledger(hours=hours, limit=_number(query, "limit", default=200, most=MOST_LINES)))
 
 
 async def audit(exchange: Exchange) -> Reply:
@@ -154,5 +163,6 @@ ROUTES = (
     Route("/ops/v1/predictions/{id}/redeliver", {"POST": redeliver}, needs="admin"),
     Route("/ops/v1/events", {"GET": events}, needs="admin"),
     Route("/ops/v1/breakers", {"POST": force}, needs="admin"),
+    Route("/ops/v1/ledger", {"GET": ledger}, needs="admin"),
     Route("/ops/v1/audit", {"GET": audit}, needs="admin"),
 )

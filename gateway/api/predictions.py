@@ -11,7 +11,7 @@ from gateway.api.creation import read_request
 from gateway.api.exchange import Exchange, Headers, Reply
 from gateway.api.page import cursor_position, page_links, parsed_moment
 from gateway.api.refusal import Busy, invalid, missing
-from gateway.api.repeat import Posting, fingerprint_of
+from gateway.api.repeat import Posting, find_elsewhere, fingerprint_of
 from gateway.api.route import Route
 from gateway.contract.body import PredictionBody, RoutingBody, encode, prediction_body
 from gateway.contract.errors import Conflict, NotFound
@@ -62,6 +62,8 @@ async def create(exchange: Exchange) -> Reply:
 async def _repeated(exchange: Exchange, posting: Posting, *, is_retry: bool) -> Prediction | None:
     context = exchange.context
     id = await context.repeats.earlier(posting, is_retry=is_retry, now=context.clock.monotonic())
+    if id is None and is_retry and context.is_shared:
+        id = await find_elsewhere(context.store, posting.fingerprint, owner=exchange.owner, at=context.clock.now())
     return None if id is None else await context.store.get(id, owner=exchange.owner)
 
 

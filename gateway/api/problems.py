@@ -17,6 +17,7 @@ from gateway.contract.errors import (
     InvalidField,
     RequestRefused,
     StoreError,
+    StoreOverloaded,
     Throttled,
     Unauthenticated,
 )
@@ -48,8 +49,12 @@ def problem_of(error: Exception) -> Reply:
     """The answer to `error`. What nobody expected is logged under an id, and only the id is told."""
     if isinstance(error, RequestRefused):
         return _refusal(error)
-    if isinstance(error, StoreError):
+    if isinstance(error, StoreOverloaded):
         return _unavailable("The store does not take requests at the moment; nothing was changed. Try again.")
+    if isinstance(error, StoreError):
+        # It may have done it, and its answer been lost.
+        again = "Try again: with the same Idempotency-Key nothing is created twice."
+        return _unavailable(f"The store does not take requests at the moment. {again}")
     if isinstance(error, AddressForbidden):
         return problem_of(invalid("format", "webhook", str(error)))
     if isinstance(error, CallbackForged):

@@ -6,6 +6,9 @@ npm's client repeats a POST up to six times, within milliseconds, when a connect
 separate predictions. Kept in memory only; after a crash it is told anew from the store (`recall`).
 
 Not seen: a connection that breaks after the reply was handed to the kernel, from a client that does not say it repeats.
+Where several processes share a store the repeat may reach another one, which knows nothing of the connection: one that
+is said to be a repeat is looked up in the store (`find_elsewhere`), any other is a new prediction. An Idempotency-Key
+holds everywhere.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from gateway.store.protocol import Store
 UNANSWERED_SECONDS = 60.0
 ANSWERED_SECONDS = 120.0
 MOST_REMEMBERED = 10_000
+MOST_LOOKED_AT = 100
 _UNANSWERED = timedelta(seconds=UNANSWERED_SECONDS)
 _DYING = timedelta(seconds=2)
 _RESTARTING = timedelta(seconds=15)
@@ -124,6 +128,16 @@ async def recall(repeats: Repeats, store: Store, *, owners: Iterable[str], at: d
     lost = [one for one in found if not one.is_terminal or (one.completed_at or one.created_at) >= since]
     repeats.seed(lost, now=now)
     return len(lost)
+
+
+async def find_elsewhere(store: Store, fingerprint: str, *, owner: str, at: datetime) -> str | None:
+    """
+    The newest prediction of the last two minutes that the same POST made in any process: for a POST that says it is
+    a repeat, and is not known here. One page is looked at, of the caller's own. Raises StoreUnavailable.
+    """
+    since = at - timedelta(seconds=ANSWERED_SECONDS)
+    page = await store.list_predictions(owner=owner, limit=MOST_LOOKED_AT, created_after=since)
+    return next((one.id for one in page.predictions if one.request.fingerprint == fingerprint), None)
 
 
 async def _created_since(store: Store, owner: str, since: datetime) -> list[Prediction]:

@@ -13,6 +13,7 @@ from gateway.api.context import Context
 from gateway.api.exchange import Exchange, Reply
 from gateway.api.refusal import missing
 from gateway.api.route import Route
+from gateway.contract.errors import PredictionUnreadable
 from gateway.store.protocol import StoredEvent
 
 STREAM_TYPE = b"text/event-stream; charset=utf-8"
@@ -74,7 +75,10 @@ async def events_of(context: Context, id: str, *, after: int) -> AsyncIterator[b
 
 async def _is_over(context: Context, id: str, after: int) -> bool:
     """Nothing will come any more: it has ended, and the reader has read (or claims to have read) beyond its events."""
-    prediction = await context.store.get(id, owner=None)
+    try:
+        prediction = await context.store.get(id, owner=None)
+    except PredictionUnreadable:
+        return False  # whoever can read it will say that it is done
     return prediction is None or (prediction.is_terminal and prediction.events <= after + 1)
 
 

@@ -11,6 +11,8 @@ MAX_NAME_CHARACTERS = 100
 _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}\Z")
 # Types in which a browser runs something: their bytes are kept, their name is not.
 _ACTIVE = re.compile(r".*(html|xml|svg|script|ecma|multipart|flash|css)")
+_MEDIA = ("image/", "audio/", "video/")
+_PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
     (0, b"\xff\xd8\xff", "image/jpeg"),
@@ -76,6 +78,20 @@ def settle_type(declared: str, head: bytes, name: str = "") -> str:
     if not _TYPE.match(declared) or _ACTIVE.match(declared) or declared.startswith("image/"):
         return UNTYPED
     return declared
+
+
+def contradiction(declared: str, name: str, head: bytes) -> str:
+    """
+    Why bytes that begin with `head` cannot be the file that type and name speak of; empty if they may be.
+
+    Servers that have lost a file, or want somebody to sign in, say so in a page, and with a 200.
+    """
+    named = _TYPES.get(name.rpartition(".")[2].lower(), "")
+    if not any(kind.strip().lower().startswith(_MEDIA) for kind in (declared, named)):
+        return ""
+    if not head:
+        return "it is empty"
+    return "a web page came in its place" if head.lstrip()[:20].lower().startswith(_PAGES) else ""
 
 
 def extension(content_type: str) -> str:

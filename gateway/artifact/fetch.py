@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import heapq
+import itertools
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TypeVar
@@ -75,6 +79,45 @@ class Download:
         return b"".join([chunk async for chunk in self.chunks()])
 
 
+class Turns:
+    """So many at once; of those that wait, the one that expires first goes first."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+
+    @contextlib.asynccontextmanager
+    async def turn(self, expires: float) -> AsyncIterator[None]:
+        """`expires` is a monotonic second, infinity for what keeps."""
+        if self._free > 0:
+            self._free -= 1
+        else:
+            await self._wait(expires)
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _wait(self, expires: float) -> None:
+        handed = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (expires, next(self._numbers), handed))
+        try:
+            await handed
+        except asyncio.CancelledError:
+            if handed.done() and not handed.cancelled():
+                self._pass_on()  # it was handed over at that very moment
+            raise
+
+    def _pass_on(self) -> None:
+        while self._waiting:
+            _, _, handed = heapq.heappop(self._waiting)
+            if not handed.done():
+                handed.set_result(None)
+                return
+        self._free += 1
+
+
 class Fetcher:
     """
     Gets files with no cookies, and with no credentials but those it is handed. What is not in `direct` goes through
@@ -92,10 +135,10 @@ class Fetcher:
         total_seconds: float = TOTAL_SECONDS,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._clock = clock
+        self.clock = clock
+        self.pause = pause
         self._total_seconds = total_seconds
-        self._pause = pause
-        self._slots = asyncio.Semaphore(max_in_flight)
+        self._turns = Turns(max_in_flight)
         timeout = httpx.Timeout(15.0, connect=10.0, pool=None)
         self._guarded = guarded_client(guard, timeout=timeout)
         self._direct = httpx.AsyncClient(
@@ -113,14 +156,16 @@ class Fetcher:
         max_bytes: int,
         direct: frozenset[str] = frozenset(),
         headers: Mapping[str, str] | None = None,
+        expires: float = math.inf,
     ) -> T:
         """
         Hand the file at `url` to `take`, again from the start if the connection breaks.
 
         `direct` names origins as `origin` spells them: they are dialled without the guard. `headers` go to `url`
-        itself, never to where it is moved. Raises FetchFailed, and whatever `take` raises.
+        itself, never to where it is moved. Where many wait, the first to expire (a monotonic second) goes first. Raises
+        FetchFailed, and whatever `take` raises.
         """
-        async with self._slots:
+        async with self._turns.turn(expires):
             try:
                 async with asyncio.timeout(self._total_seconds):
                     return await self._try(url, take, max_bytes, direct, headers or {})
@@ -144,7 +189,7 @@ class Fetcher:
                 failure = error
             if pause_seconds is None or not failure.is_passing:
                 break
-            await self._pause(pause_seconds)
+            await self.pause(pause_seconds)
         raise failure
 
     async def _once(
@@ -174,7 +219,7 @@ class Fetcher:
                     url = _join(parsed, response.headers["location"])
                     continue
                 _check_status(response.status_code)
-                return await take(Download(response, self._clock, max_bytes))
+                return await take(Download(response, self.clock, max_bytes))
             finally:
                 await response.aclose()
         raise FetchFailed(f"it was moved more than {MAX_REDIRECTS} times")

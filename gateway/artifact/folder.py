@@ -21,6 +21,7 @@ from gateway.contract.errors import ConfigurationError, StoreUnavailable, TooLar
 from gateway.contract.observer import Observer
 
 WRITE_BYTES = 1_000_000  # gathered before a thread is asked to write
+INPUT_SPARE_SECONDS = 60.0
 ABANDONED_SECONDS = 86_400  # a draft that no process can still be writing
 
 P = ParamSpec("P")
@@ -148,6 +149,12 @@ class Artifacts:
         """Remove what has expired and drafts that nobody finishes. Returns how many files went."""
         return await asyncio.to_thread(self._sweep, now)
 
+    def periods(self) -> range:
+        """Halves of an input's life, counted from 1970: in which one that still lives was kept; the last is now."""
+        now = self._clock.now().timestamp()
+        half = self.file_seconds / 2 or 1
+        return range(int((now - self.file_seconds - INPUT_SPARE_SECONDS) // half), int(now // half) + 1)
+
     def link(self, token: str, name: str) -> str:
         return self.links.artifact(token, name)
 
@@ -168,7 +175,7 @@ class Artifacts:
         is_output: bool,
     ) -> About:
         now = self._clock.now()
-        expires_at = None if is_output else now + timedelta(seconds=self.file_seconds + 60)
+        expires_at = None if is_output else now + timedelta(seconds=self.file_seconds + INPUT_SPARE_SECONDS)
         draft = await _on_disk(_Draft, self._drafts / self._ids.token(), self.max_file_bytes)
         try:
             if isinstance(chunks, bytes):

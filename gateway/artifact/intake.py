@@ -57,6 +57,7 @@ class Intake:
         capabilities: Capabilities,
         reaches_us: bool,
         file_keys: Collection[str] | None = None,
+        prediction: str = "",
     ) -> dict[str, Any]:
         """
         A copy of `input` with its files as the provider takes them; `input` itself if there is nothing to do.
@@ -77,14 +78,16 @@ class Intake:
         root, slots = copy_with_slots(input, is_file)
         changed = False
         for slot in slots:
-            fitted = await self._fit(slot, owner, form, file_keys)
+            fitted = await self._fit(slot, owner, form, file_keys, prediction)
             changed |= fitted is not slot.text
             slot.fill(fitted)
         return root[0] if changed else input
 
-    async def _fit(self, slot: Slot, owner: str, form: _Form, file_keys: Collection[str] | None) -> str:
+    async def _fit(
+        self, slot: Slot, owner: str, form: _Form, file_keys: Collection[str] | None, prediction: str
+    ) -> str:
         if slot.text.startswith("data:"):
-            return await self._fit_inline(slot, owner, form)
+            return await self._fit_inline(slot, owner, form, prediction or owner)
         link = self._artifacts.links.read(slot.text)
         if link is not None:
             return await self._fit_own(slot, link, owner, form)
@@ -92,7 +95,7 @@ class Intake:
             return slot.text
         return await self._fit_foreign(slot, form)
 
-    async def _fit_inline(self, slot: Slot, owner: str, form: _Form) -> str:
+    async def _fit_inline(self, slot: Slot, owner: str, form: _Form, prediction: str) -> str:
         if form.takes_data and len(slot.text) <= form.max_inline_bytes:
             return slot.text
         if not form.can_link:
@@ -103,9 +106,7 @@ class Intake:
             uri = await asyncio.to_thread(data_uri.parse, slot.text, max_bytes=self._artifacts.max_file_bytes)
         except (data_uri.Malformed, TooLarge) as error:
             raise InputRefused(f"input{slot.path}: {error}") from error
-        # The same for every attempt of half a file's life, so that a failover keeps no second copy.
-        period = int(self._clock.now().timestamp() // (self._artifacts.file_seconds / 2 or 1))
-        token = self._artifacts.links.derived_token("input", owner, str(period), slot.text)
+        token = self._artifacts.links.input_token(prediction, slot.text, self._artifacts.periods()[-1])
         kept = await self._artifacts.keep(
             uri.content,
             owner=owner,

@@ -64,6 +64,14 @@ class Links:
         digest = hmac.digest(self._token_key, "\x00".join(parts).encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
+    def output_token(self, prediction: str, attempt: int, path: str) -> str:
+        """Of the output file at `path`, so that a repeat finds it, and whoever removes the prediction's data too."""
+        return self.derived_token("output", prediction, str(attempt), path)
+
+    def input_token(self, prediction: str, text: str, period: int) -> str:
+        """Of an input file that came inline: one for all attempts of a period, so that a failover keeps no other."""
+        return self.derived_token("input", prediction, str(period), text)
+
     def read(self, url: str) -> OwnLink | None:
         """What `url` points at, if it is one of ours; None for anybody else's."""
         if not url.startswith(self._base + "/"):

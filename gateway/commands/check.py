@@ -191,6 +191,10 @@ def _limits(policy: Policy) -> str:
     words = [_several(limits.attempts, "attempt"), f"{limits.deadline_seconds:g} s"]
     if limits.attempt_seconds:
         words.append(f"{limits.attempt_seconds:g} s each")
+    if limits.start_seconds:
+        words.append(f"{limits.start_seconds:g} s to start")
+    if limits.run_seconds:
+        words.append(f"{limits.run_seconds:g} s to run")
     if limits.pay_twice_up_to not in ("", "0"):
         words.append(f"may pay twice up to {format_price(limits.pay_twice_up_to)}")
     return ", ".join(words)

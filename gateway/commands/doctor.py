@@ -1,4 +1,4 @@
-"""`turnout doctor`: examines machine and configuration, a line per finding. Changes nothing, asks no network."""
+"""`turnout doctor`: examines machine and configuration, a line per finding. Changes nothing, asks only the store."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ from gateway import __version__
 from gateway.commands.folder import unwritable
 from gateway.commands.supply import load
 from gateway.config.load import Loaded
+from gateway.contract.clock import SystemClock
 from gateway.contract.errors import ConfigurationError
 from gateway.contract.host import host_of, is_loopback
 from gateway.contract.key import is_ours
+from gateway.store.address import RedisAddress, SqliteAddress
+from gateway.store.durability import SQLITE_ACCEPTED, SQLITE_LOSES
+from gateway.store.opening import look_at
 from gateway.telemetry.export import faults_of
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -96,8 +100,7 @@ def configured(loaded: Loaded, environ: Mapping[str, str]) -> Iterator[Finding]:
     for fault in faults_of(environ, endpoint=config.telemetry.otlp_endpoint):
         text, _, remedy = fault.partition("; ")
         yield Finding(Level.FAIL, "telemetry", text, remedy)
-    yield from folder("store", loaded.store_path.parent)
-    yield store_file(loaded.store_path)
+    yield from store(loaded)
     yield from folder("artifacts", loaded.artifacts_path)
     if config.local.enabled:
         yield packages(loaded)
@@ -175,7 +178,7 @@ def catalogue(loaded: Loaded, environ: Mapping[str, str]) -> Iterator[Finding]:
 def secret_files(loaded: Loaded) -> Iterator[Finding]:
     """Files with secrets that others on this machine may read."""
     config = loaded.config
-    references = [config.webhooks.secret]
+    references = [config.webhooks.secret, config.store.password]
     for provider in config.providers.values():
         references += [provider.token, provider.webhook_secret, *provider.credentials.values()]
     for reference in references:
@@ -224,6 +227,44 @@ def port(host: str, number: int) -> Finding:
             return Finding(Level.WARN, "port", f"{text} is in use", remedy)
         return Finding(Level.FAIL, "port", f"{text} cannot be had ({error.strerror})", "correct [server] host and port")
     return Finding(Level.OK, "port", f"{text} is free")
+
+
+def store(loaded: Loaded) -> Iterator[Finding]:
+    """Whether it can be had, whether it keeps what it takes, and what a 201 stands for there."""
+    settings = loaded.store
+    if isinstance(settings.address, SqliteAddress):
+        path = Path(settings.address.path)
+        yield from folder("store", path.parent)
+        yield store_file(path)
+        yield accepted(SQLITE_ACCEPTED, SQLITE_LOSES)
+        return
+    yield from servers(loaded, settings.address)
+    yield accepted(settings.durability.accepted, settings.durability.loses, name=settings.durability.name)
+
+
+def servers(loaded: Loaded, address: RedisAddress) -> Iterator[Finding]:
+    """What Redis' servers say of themselves. Over a network without TLS everything can be read on its way."""
+    try:
+        found = look_at(loaded.store, clock=SystemClock())
+    except ConfigurationError as error:
+        for line in str(error).splitlines():
+            problem, _, remedy = line.partition("; ")
+            yield Finding(Level.FAIL, "store", problem, remedy or "see [store]")
+        return
+    for server in found:
+        replicas = f", {server.replicas} replica{'s' * (server.replicas != 1)}" if server.replicas else ", no replica"
+        yield Finding(Level.OK, "store", f"{server.server} at {server.place}{replicas}")
+        for problem, remedy, is_certain in server.complaints:
+            level = Level.FAIL if is_certain and loaded.store.refuses else Level.WARN
+            yield Finding(level, "store", f"{server.place}: {problem}", remedy)
+    if not address.is_encrypted and not all(is_loopback(host) for host, _ in address.nodes):
+        text = "inputs, outputs and the password go to it unencrypted"
+        yield Finding(Level.WARN, "store", text, "use rediss://, unless the network is yours alone")
+
+
+def accepted(stands_for: str, loses: str, *, name: str = "") -> Finding:
+    setting = f'durability = "{name}": ' if name else ""
+    return Finding(Level.OK, "accepted", f"{setting}at a 201 {stands_for}. What can be lost: {loses}")
 
 
 def folder(about: str, path: Path) -> Iterator[Finding]:

@@ -118,12 +118,19 @@ def show(console: Console, slug: str, plan: Plan, complaints: tuple[str, ...]) -
     console.print(_table(plan))
     if kept:
         tries = min(plan.max_attempts, kept)
-        console.print(f"Tried in this order, {tries} attempt{'s' if tries != 1 else ''} at most.")
+        console.print(f"Tried in this order, {tries} attempt{'s' if tries != 1 else ''} at most{_times(plan)}.")
     else:
         console.print("No candidate is left: such a prediction would fail.", style="bold red")
     console.print(UNMEASURED, style="dim")
     for complaint in complaints:
         console.print(f"note: this input would be refused: {complaint}", style="yellow", markup=False)
+
+
+def _times(plan: Plan) -> str:
+    """The seconds an attempt has, as far as the policy sets them."""
+    named = (("to start", plan.start_seconds), ("to run", plan.run_seconds), ("in all", plan.attempt_seconds))
+    words = [f"{seconds:g} s {what}" for what, seconds in named if seconds]
+    return f"; each has {', '.join(words)}" if words else ""
 
 
 def as_json(slug: str, plan: Plan, loaded: Loaded, complaints: tuple[str, ...]) -> dict[str, Any]:

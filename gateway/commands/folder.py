@@ -16,7 +16,7 @@ def check_folders(loaded: Loaded) -> list[str]:
     """A line for each of them that cannot be used, with file, line and remedy."""
     store, artifacts = loaded.store_path, loaded.artifacts_path
     wrong: list[ConfigurationError] = []
-    if problem := unwritable(store.parent) or _unusable(store):
+    if store is not None and (problem := unwritable(store.parent) or _unusable(store)):
         remedy = "name a file in a folder that this user can write"
         wrong.append(refuse(problem, place=loaded.where("store", "url"), remedy=remedy))
     if problem := unwritable(artifacts):

@@ -12,13 +12,15 @@ import msgspec
 import policies
 from gateway.config.catalogue import Catalogue, read_catalogue
 from gateway.config.complaint import remedy_of
-from gateway.config.meaning import Meaning, policy_problems, store_path
+from gateway.config.meaning import Meaning, policy_problems
 from gateway.config.model import Config
 from gateway.config.secret import Secret
 from gateway.config.shape import Problem, Reading, dotted
 from gateway.config.watch import PolicyFiles
 from gateway.contract.errors import ConfigurationError, refuse
 from gateway.contract.toml import Lines, read_toml
+from gateway.store.address import SqliteAddress, StoreSettings, read_address
+from gateway.store.durability import read_durability
 from policies.document import Policy
 from policies.reading import read as read_policy
 
@@ -60,11 +62,26 @@ class Loaded(msgspec.Struct, kw_only=True, frozen=True):
         return (self.folder / Path(text).expanduser()).absolute()
 
     @property
-    def store_path(self) -> Path:
-        path = store_path(self.config.store.url)
-        if path is None:  # load() has refused it already
-            raise ConfigurationError(f"{self.place}: store.url: no store lives there")
-        return self.path(path)
+    def store(self) -> StoreSettings:
+        """What the store is opened by; a path in it is absolute."""
+        section, password = self.config.store, self.secrets.get("store.password")
+        address = read_address(section.url)  # load() has refused what it does not understand
+        return StoreSettings(
+            address=SqliteAddress(str(self.path(address.path))) if isinstance(address, SqliteAddress) else address,
+            max_queue=section.max_queue,
+            username=section.username,
+            password=password.reveal() if password is not None else "",
+            prefix=section.prefix,
+            durability=read_durability(section.durability),
+            refuses=section.checks == "refuse",
+            timeout_seconds=section.timeout_seconds,
+        )
+
+    @property
+    def store_path(self) -> Path | None:
+        """The file of a SQLite store; None where a server keeps it."""
+        address = self.store.address
+        return Path(address.path) if isinstance(address, SqliteAddress) else None
 
     @property
     def artifacts_path(self) -> Path:

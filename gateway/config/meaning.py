@@ -17,10 +17,13 @@ from gateway.config.shape import Problem, did_you_mean
 from gateway.contract.money import parse_dollars
 from gateway.contract.toml import Path as Place
 from gateway.contract.wording import printable
+from gateway.store.address import AddressWrong, SqliteAddress, read_address
+from gateway.store.durability import read_durability
 from policies.document import Policy
 
 LOCAL = "local"  # the provider that is always there
 SCOPES = ("predictions", "models", "files", "admin")
+_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -36,6 +39,7 @@ class Meaning(Complaints):
         self._environ = environ
         self._folder = folder
         self._read_server()
+        self._read_store()
         self._read_keys()
         self._read_webhooks()
         self._read_providers()
@@ -52,12 +56,30 @@ class Meaning(Complaints):
     def _read_server(self) -> None:
         config = self._config
         self._want_url(("server", "public_url"), config.server.public_url)
-        path = store_path(config.store.url)
-        if path is None:
-            self._note(("store", "url"), "no store lives there", 'write "sqlite:///PATH" with the path of a file')
         for index, seconds in enumerate(config.webhooks.schedule_seconds):
             if not 0 <= seconds <= 30 * 86_400:
                 self._note(("webhooks", "schedule_seconds", index), "out of range", "write 0 to 2592000 seconds")
+
+    def _read_store(self) -> None:
+        store = self._config.store
+        try:
+            address = read_address(store.url)
+        except AddressWrong as wrong:
+            self._note(("store", "url"), wrong.problem, wrong.remedy)
+        else:
+            if isinstance(address, SqliteAddress) and self._config.server.workers > 1:
+                remedy = 'write workers = 1, or use Redis: url = "redis://HOST:PORT/0" in [store]'
+                self._note(("server", "workers"), "a SQLite store is for one process", remedy)
+        self._read_secret(("store", "password"), store.password)
+        if _PREFIX.fullmatch(store.prefix) is None:
+            remedy = "use letters, digits and . _ : -, at most 64"
+            self._note(("store", "prefix"), f'"{printable(store.prefix)}" cannot begin a key', remedy)
+        try:
+            read_durability(store.durability)
+        except ValueError:
+            remedy = 'write "aof-always", "everysec", or "wait:N" with the number of replicas that confirm a write'
+            self._note(("store", "durability"), f'"{printable(store.durability)}" is not known', remedy)
+        self._want_one_of(("store", "checks"), store.checks, ("refuse", "warn"))
 
     def _read_keys(self) -> None:
         owners: dict[str, str] = {}
@@ -90,7 +112,9 @@ class Meaning(Complaints):
         secret = self._resolve(("webhooks", "secret"), self._config.webhooks.secret)
         if secret is None:
             return
-        if _is_webhook_secret(secret.reveal()):
+        # Several, with spaces between, while one replaces another: the newest first.
+        words = secret.reveal().split()
+        if words and all(_is_webhook_secret(word) for word in words):
             self.secrets["webhooks.secret"] = secret
         else:
             problem = "this is no webhook secret (whsec_ and 24 to 64 bytes in base64)"
@@ -214,13 +238,6 @@ def policy_problems(config: Config, policies: tuple[Policy, ...]) -> list[Proble
         for place, name in wanted
         if name not in names
     ]
-
-
-def store_path(url: str) -> str | None:
-    """The file of a `sqlite:///PATH` URL (three slashes: relative, four: absolute); None for any other."""
-    scheme, _, rest = url.partition("://")
-    path = rest.removeprefix("/")
-    return path if scheme == "sqlite" and rest.startswith("/") and path not in ("", ":memory:") else None
 
 
 def _is_webhook_secret(text: str) -> bool:

@@ -23,11 +23,29 @@ class Server(Section, kw_only=True, frozen=True):
     max_wait_seconds: Seconds = 58  # Prefer: wait is held no longer: clients give up at 60
     max_in_flight: Positive = 10_000  # open predictions; beyond it new ones get 503
     drain_seconds: Seconds = 25
+    workers: Positive = 1  # processes that share the address; more than one needs Redis as the store
+    # A process that says nothing for so long is taken for dead, and others go on with its predictions.
+    lease_seconds: Annotated[float, msgspec.Meta(ge=1, le=600)] = 30.0
 
 
 class StoreSection(Section, kw_only=True, frozen=True):
+    # sqlite:///path for one process; redis://host:port/n, rediss://… or redis+cluster://host:port for many.
     url: str = "sqlite:///turnout-data/turnout.db"
-    max_queue: Positive = 1_000  # writes waiting; beyond it 503
+    max_queue: Positive = 1_000  # writes that wait; beyond it 503
+    # The rest is Redis' alone.
+    username: str = ""
+    password: str = ""  # "env:NAME" or "file:PATH"
+    prefix: str = "turnout"  # of every key: several gateways may share a server
+    # What a 201 stands for. aof-always: it is on the server's disk. everysec: it will be within two seconds. wait:N: it
+    # is in the memory of N replicas too.
+    durability: str = "aof-always"
+    checks: str = "refuse"  # what to do about a server that would lose what it took: refuse, warn
+    timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=60)] = 2.0  # one exchange with it takes no longer
+
+
+class Retention(Section, kw_only=True, frozen=True):
+    # Seconds after its end at which a prediction's input, output and logs are erased, artifacts too; 0: never.
+    data_seconds: Seconds = 0
 
 
 class Artifacts(Section, kw_only=True, frozen=True):
@@ -150,6 +168,7 @@ class Config(Section, kw_only=True, frozen=True):
 
     server: Server = Server()
     store: StoreSection = StoreSection()
+    retention: Retention = Retention()
     artifacts: Artifacts = Artifacts()
     keys: dict[str, Key] = msgspec.field(default_factory=dict)
     webhooks: Webhooks = Webhooks()

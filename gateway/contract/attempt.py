@@ -73,7 +73,11 @@ class Attempt(msgspec.Struct, kw_only=True, frozen=True):
     version: str  # the public version this offer is declared for: what really served
     token_hash: str  # SHA-256 (hex) of the callback token; the token itself is never stored
     begun_at: datetime
-    deadline_at: datetime
+    deadline_at: datetime  # of the whole
+    submit_deadline_at: datetime | None = None  # until then the submit is answered; None: it is held as long as it runs
+    start_deadline_at: datetime | None = None  # until then it runs; None: any time
+    run_seconds: float | None = None  # most it may run, from when the provider began; None: any time
+    run_deadline_at: datetime | None = None  # what that comes to, once it runs
     is_fallback: bool = False
     reason: Reason | None = None  # why it was chosen, when it was
     status: AttemptStatus = AttemptStatus.INTENT
@@ -88,5 +92,9 @@ class Attempt(msgspec.Struct, kw_only=True, frozen=True):
     failure: Failure | None = None
     cancel_requested_at: datetime | None = None  # we asked the provider to stop it
     cancel_tries: int = 0
+    pays_twice: bool = False  # begun by policy while something else may have been running, and may be billed
+    resolved_by: str | None = None  # the source of the word that ended the doubt about its submit
+    look_at: datetime | None = None  # given up, and looked for again then; None: no more, or not yet
+    looks: int = 0  # … so often, since it was given up or found
     expected_nanos: int | None = None
     cost: Cost = UNKNOWN_COST

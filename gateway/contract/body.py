@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from gateway.contract.attempt import Attempt, AttemptStatus
+from gateway.contract.ledger import Exposure, double_bill_upper_bound, may_be_billed, rows_of
 from gateway.contract.money import NANOS, CostBasis
 from gateway.contract.prediction import Prediction, Status
 
@@ -49,6 +50,9 @@ class AttemptBody(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True)
     message: str | msgspec.UnsetType = msgspec.UNSET
     fallback: bool = False
     reason: str | msgspec.UnsetType = msgspec.UNSET  # why this candidate, at that moment
+    maybe_billed: bool = False  # nobody knows what became of it, or what it cost until it was stopped
+    pays_twice: bool = False  # begun, as the policy allows, while another may have been running
+    resolved_by: str | msgspec.UnsetType = msgspec.UNSET  # whose word ended the doubt about its submit
 
 
 class ReasonBody(msgspec.Struct, kw_only=True, frozen=True):
@@ -69,6 +73,8 @@ class RoutingBody(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True)
     policy: str | msgspec.UnsetType = msgspec.UNSET
     fallback: bool = False
     cost: CostBody | msgspec.UnsetType = msgspec.UNSET  # of all attempts, once the prediction has ended
+    # The most that may have been billed beside the one bill it was to have; only where something may have been.
+    double_bill_upper_bound: CostBody | msgspec.UnsetType = msgspec.UNSET
 
 
 class PredictionBody(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -164,6 +170,9 @@ def routing_body(prediction: Prediction) -> RoutingBody:
         body["policy"] = prediction.plan.policy
     if prediction.is_terminal:
         body["cost"] = _total_cost(prediction.attempts)
+    twice = double_bill_upper_bound(rows_of(prediction.attempts))
+    if twice.rows:
+        body["double_bill_upper_bound"] = _bound(twice)
     return RoutingBody(
         attempts=tuple(_attempt_body(attempt) for attempt in prediction.attempts),
         reasons=_reasons(prediction),
@@ -202,6 +211,8 @@ def _attempt_body(attempt: Attempt) -> AttemptBody:
     if attempt.failure is not None:
         body["code"] = attempt.failure.code
         body["message"] = attempt.failure.message
+    if attempt.resolved_by is not None:
+        body["resolved_by"] = attempt.resolved_by
     return AttemptBody(
         number=attempt.number,
         provider=attempt.provider,
@@ -210,6 +221,8 @@ def _attempt_body(attempt: Attempt) -> AttemptBody:
         started_at=timestamp(attempt.begun_at),
         cost=_cost(attempt.cost.nanos, attempt.cost.basis),
         fallback=attempt.is_fallback,
+        maybe_billed=may_be_billed(attempt),
+        pays_twice=attempt.pays_twice,
         **body,
     )
 
@@ -245,6 +258,14 @@ def _total_cost(attempts: tuple[Attempt, ...]) -> CostBody:
 
 def _cost(nanos: int | None, basis: CostBasis) -> CostBody:
     return CostBody(amount=None if nanos is None else _dollars(nanos), basis=basis, currency="USD")
+
+
+def _bound(twice: Exposure) -> CostBody:
+    """A price nobody knows makes the bound unknown; what is known of it stands in `at_least`."""
+    if not twice.unpriced:
+        return _cost(twice.nanos, CostBasis.COMPUTED)
+    at_least = _dollars(twice.nanos) if twice.nanos else msgspec.UNSET
+    return CostBody(amount=None, basis=CostBasis.UNKNOWN, currency="USD", at_least=at_least)
 
 
 def _dollars(nanos: int) -> str:

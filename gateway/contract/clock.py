@@ -7,7 +7,8 @@ import hashlib
 import random
 import secrets
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # no i l o u, as Replicate's ids since 2024
@@ -16,7 +17,11 @@ _SHIFTS = tuple(range(125, -1, -5))
 
 class Clock(Protocol):
     def now(self) -> datetime:
-        """UTC, aware."""
+        """UTC, aware. Goes on evenly: deadlines and leases are counted by it."""
+        ...
+
+    def wall(self) -> datetime:
+        """What others believe the time is, at this moment: for signatures and certificates, and for nothing else."""
         ...
 
     def monotonic(self) -> float:
@@ -24,12 +29,48 @@ class Clock(Protocol):
         ...
 
 
+SLEW = 0.01  # of the time that passes: how fast a difference from the machine's clock is taken up
+
+
 class SystemClock:
+    """
+    The machine's clock without its steps: begun at what it showed, carried on by the monotonic clock.
+
+    A machine whose clock is set an hour forward must not let every deadline pass at once, nor one set back make a
+    prediction wait an hour longer. What differs is taken up by SLEW, 36 s an hour. All of a process show the same.
+    """
+
     def now(self) -> datetime:
+        return _EPOCH + timedelta(seconds=_steady.seconds())
+
+    def wall(self) -> datetime:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+
+class Steady:
+    """Seconds since 1970 that never jump. `wall` and `monotonic` are what is read, in seconds."""
+
+    def __init__(self, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self._wall = wall
+        self._monotonic = monotonic
+        self._last = (monotonic(), wall())  # in one piece: threads read and write it
+
+    def seconds(self) -> float:
+        then, shown = self._last
+        now = self._monotonic()
+        passed = max(0.0, now - then)
+        shown += passed
+        most = SLEW * passed
+        shown += min(max(self._wall() - shown, -most), most)
+        self._last = (max(now, then), shown)
+        return shown
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_steady = Steady(time.time, time.monotonic)
 
 
 class Ids(Protocol):

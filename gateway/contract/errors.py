@@ -6,9 +6,10 @@ Our exception hierarchy:
     TurnoutError
       · ConfigurationError         a file or an argument is wrong; the message names file, place and remedy
       · StoreError
-          · StoreUnavailable       nothing was committed; try again
+          · StoreUnavailable       it may have committed, and did not say so; try again
           · StoreOverloaded        the writer's queue is full; try again later
           · LeaseLost              the worker does not hold the prediction any more
+          · PredictionUnreadable   a newer version wrote it in words this one does not know; it is left alone
       · RequestRefused             a caller asked for something we do not do
           · InputInvalid           the input does not fit the model's schema
           · NotFound
@@ -21,7 +22,7 @@ Our exception hierarchy:
       · CallbackForged             a callback whose signature does not fit
       · ProviderFailure            one attempt failed; carries its verdict
           · NotSent                no byte left us                                     FAIL_OVER
-              · PoolExhausted, InputUnfit: our own side of it
+              · PoolExhausted, InputUnfit, SendWithheld: our own side of it
           · Refused                the provider said no before anything ran
               · InputRefused       the input is bad, and would be bad elsewhere        FINAL
               · InputModerated     the input was refused by a content filter           FINAL
@@ -70,6 +71,15 @@ class Blame(enum.StrEnum):
     LOCAL = "local"  # our DNS, pool, deadline, cancellation
 
 
+class Evidence(enum.StrEnum):
+    """How far an exchange with a provider had come when it failed, as the transport saw it."""
+
+    NOTHING_LEFT = "nothing_left"  # no byte of the request was handed to a socket
+    BYTES_LEFT = "bytes_left"  # some were, or may have been
+    ANSWER_BEGAN = "answer_began"
+    ANSWER_WHOLE = "answer_whole"
+
+
 class Failure(msgspec.Struct, kw_only=True, frozen=True):
     """A failure as it is stored and shown: data, no longer an exception."""
 
@@ -80,6 +90,7 @@ class Failure(msgspec.Struct, kw_only=True, frozen=True):
     retry_after_seconds: float | None = None
     status: int | None = None  # HTTP status of the provider, if there was one
     maybe_running: bool = False  # something may be running, and may be billed
+    evidence: Evidence | None = None  # None: nobody watched
 
 
 class TurnoutError(Exception):
@@ -95,7 +106,7 @@ class StoreError(TurnoutError):
 
 
 class StoreUnavailable(StoreError):
-    """The store does not answer, or cannot write; nothing was committed."""
+    """The store does not answer, or cannot write. Its answer may be all that was lost: it may have committed."""
 
 
 class StoreOverloaded(StoreError):
@@ -104,6 +115,10 @@ class StoreOverloaded(StoreError):
 
 class LeaseLost(StoreError):
     """The worker does not hold this prediction (any more): it must let go and write nothing but facts."""
+
+
+class PredictionUnreadable(StoreError):
+    """What is kept of a prediction cannot be read by this version: it is left as it is, for one that can."""
 
 
 class RequestRefused(TurnoutError):
@@ -201,11 +216,17 @@ class ProviderFailure(TurnoutError):
     maybe_running: ClassVar[bool] = False
 
     def __init__(
-        self, message: str = "", *, retry_after_seconds: float | None = None, status: int | None = None
+        self,
+        message: str = "",
+        *,
+        retry_after_seconds: float | None = None,
+        status: int | None = None,
+        evidence: Evidence | None = None,
     ) -> None:
         super().__init__(message or (self.__doc__ or self.code).strip().splitlines()[0])
         self.retry_after_seconds = retry_after_seconds
         self.status = status
+        self.evidence = evidence
 
     @property
     def failure(self) -> Failure:
@@ -217,6 +238,7 @@ class ProviderFailure(TurnoutError):
             retry_after_seconds=self.retry_after_seconds,
             status=self.status,
             maybe_running=self.maybe_running,
+            evidence=self.evidence,
         )
 
 
@@ -230,6 +252,13 @@ class PoolExhausted(NotSent):
     """All our connections to the provider are in use."""
 
     code = "pool_exhausted"
+    blame = Blame.LOCAL
+
+
+class SendWithheld(NotSent):
+    """It was not sure any more, when it was about to be sent, that the prediction was still ours to send."""
+
+    code = "send_withheld"
     blame = Blame.LOCAL
 
 

@@ -33,6 +33,7 @@ class Source(enum.StrEnum):
     CALLBACK = "callback"
     POLL = "poll"
     STREAM = "stream"
+    LISTING = "listing"  # found among the jobs the provider says it has
 
 
 class Fact(msgspec.Struct, kw_only=True, frozen=True):
@@ -87,10 +88,22 @@ class SubmitFailed(msgspec.Struct, kw_only=True, frozen=True, tag=True):
 
 
 class AttemptEnded(msgspec.Struct, kw_only=True, frozen=True, tag=True):
-    """The engine gives an attempt up: its time is over, its job is lost, or nobody needs it any more."""
+    """
+    The engine gives an attempt up: its time is over, its job is lost, or nobody needs it any more.
+
+    `look_at`: where something may be running, it is looked for again then, to stop it or to learn its end.
+    """
 
     attempt: int
     failure: Failure
+    look_at: datetime | None = None
+
+
+class Sought(msgspec.Struct, kw_only=True, frozen=True, tag=True):
+    """An attempt that was given up has been looked for, in vain; `look_at`: once more then, or never again."""
+
+    attempt: int
+    look_at: datetime | None
 
 
 class Collected(msgspec.Struct, kw_only=True, frozen=True, tag=True):
@@ -105,10 +118,15 @@ class CancelRequested(msgspec.Struct, kw_only=True, frozen=True, tag=True):
 
 
 class CancelSent(msgspec.Struct, kw_only=True, frozen=True, tag=True):
-    """The provider was asked to stop an attempt; `confirmed` if it says that it has."""
+    """
+    The provider was asked to stop an attempt; `confirmed` if it says that it has.
+
+    `failure` says which of its times was over, if that is why: nobody else asked for it.
+    """
 
     attempt: int
     confirmed: bool
+    failure: Failure | None = None
 
 
 class DeadlinePassed(msgspec.Struct, kw_only=True, frozen=True, tag=True):
@@ -121,17 +139,23 @@ class GivenUp(msgspec.Struct, kw_only=True, frozen=True, tag=True):
     failure: Failure
 
 
+class DataRemoved(msgspec.Struct, kw_only=True, frozen=True, tag=True):
+    """Its time of keeping is over: what was put in and what came out is erased, that it happened stays."""
+
+
 Happening = (
     Planned
     | Begun
     | Learned
     | SubmitFailed
     | AttemptEnded
+    | Sought
     | Collected
     | CancelRequested
     | CancelSent
     | DeadlinePassed
     | GivenUp
+    | DataRemoved
 )
 
 
@@ -161,6 +185,7 @@ class LedgerEntry(msgspec.Struct, kw_only=True, frozen=True, tag=True):
     nanos: int | None  # None: unknown
     basis: str
     given_up_at: datetime | None = None  # its end is told late: until then it was thought lost, and told as `maybe`
+    corrects_nanos: int | None = None  # what was settled for it before, and is told better now
 
 
 Effect = StreamEvent | Notify | LedgerEntry

@@ -8,7 +8,7 @@ or a `ProviderFailure`. The driver (`providers._driver`) carries the bytes; the 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
@@ -64,6 +64,7 @@ class Capabilities(msgspec.Struct, kw_only=True, frozen=True):
     signature: Signature = Signature.NONE
     takes_callback_secret: bool = False  # each submit tells it what to sign that job's callbacks with
     idempotent_submit: bool = False  # the same `Call.idempotency_id` again does not start a second job
+    lists: bool = False  # it tells which jobs it has, so that one whose submit was not answered can be found
     cost: CostForm = CostForm.UNITS
     result_forms: frozenset[str] = frozenset({"url"})  # of "url", "data" (inline), "json" (values, text)
     result_lifetime_seconds: float | None = None  # how long the provider keeps the result; None: not stated
@@ -87,12 +88,29 @@ class Call(msgspec.Struct, kw_only=True, frozen=True):
     input: dict[str, Any]  # already mapped for this offer; files in a form the provider takes
     idempotency_id: str  # the same for every sending of this attempt; 26 characters
     callback_url: str | None  # None: no callback possible or wanted
-    deadline_seconds: float  # from now
+    deadline_seconds: float  # from now, for the whole
+    start_seconds: float | None = None  # from now until it runs; None: any time before the deadline
+    run_seconds: float | None = None  # from when it runs; None: any time before the deadline
     stream: bool = False  # facts should come as they arise, if the provider streams
     options: dict[str, Any] = msgspec.field(default_factory=dict)  # Offer.options
     # What callbacks of this attempt alone are to be signed with, for providers that are told a secret at each submit.
     callback_secret: str | None = None
     traceparent: str = ""  # W3C trace context of the attempt
+
+    @property
+    def seconds_to_start(self) -> float:
+        """From now: what runs no sooner is not worth starting."""
+        return self.deadline_seconds if self.start_seconds is None else min(self.start_seconds, self.deadline_seconds)
+
+    @property
+    def seconds_to_run(self) -> float:
+        """From when it runs."""
+        return self.deadline_seconds if self.run_seconds is None else min(self.run_seconds, self.deadline_seconds)
+
+    @property
+    def seconds_to_end(self) -> float:
+        """From now: whatever comes later is of no use."""
+        return min(self.deadline_seconds, self.seconds_to_start + self.seconds_to_run)
 
 
 class HttpRequest(msgspec.Struct, kw_only=True, frozen=True):
@@ -133,6 +151,21 @@ class Ask(msgspec.Struct, kw_only=True, frozen=True):
 
     request: HttpRequest
     handle: dict[str, str]
+
+
+class Found(msgspec.Struct, kw_only=True, frozen=True):
+    """A job that a provider has, and that may be the one a submit of ours started. Where it stands is for a poll."""
+
+    handle: dict[str, str]
+    created_at: datetime | None  # the provider's own clock
+    is_certain: bool = False  # it carries the attempt's own callback address; else all that is known of it fits
+
+
+class Listing(msgspec.Struct, kw_only=True, frozen=True):
+    """One page of a provider's jobs, those of them that fit; `next` asks for more that are young enough."""
+
+    found: tuple[Found, ...] = ()
+    next: HttpRequest | None = None
 
 
 class File(msgspec.Struct, kw_only=True, frozen=True):
@@ -262,6 +295,14 @@ class Adapter(Protocol):
 
     def read_cancel(self, handle: dict[str, str], response: HttpResponse) -> Cancellation | Ask: ...
 
+    def listing(self, call: Call, since: datetime) -> HttpRequest | None:
+        """What asks for the jobs created since then, newest first; None: the provider does not tell."""
+        ...
+
+    def read_listing(self, call: Call, since: datetime, response: HttpResponse) -> Listing:
+        """Those that this call may have started. Raises PollFailed."""
+        ...
+
     def upload(self, file: File) -> HttpRequest | None:
         """None: there is nowhere to upload to."""
         ...
@@ -299,11 +340,21 @@ class Driver(Protocol):
         """What holds for an offer of these options."""
         ...
 
-    async def submit(self, call: Call, *, on_fact: Any = None) -> Fact: ...
+    async def submit(self, call: Call, *, on_fact: Any = None, may_send: Callable[[], bool] | None = None) -> Fact:
+        """`may_send` is asked in the last moment: if it says no, nothing is sent, and it raises SendWithheld."""
+        ...
 
     async def poll(self, handle: dict[str, str]) -> Fact: ...
 
     async def cancel(self, handle: dict[str, str]) -> Cancellation: ...
+
+    async def find(self, call: Call, *, since: datetime) -> tuple[Found, ...]:
+        """
+        Jobs created since then that a submit of `call` may have started; none, if the provider does not list.
+
+        Raises PollFailed if they could not be looked through.
+        """
+        ...
 
     async def read_callback(
         self, headers: Mapping[str, str], body: bytes, *, now: datetime, secret: str | None = None

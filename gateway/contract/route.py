@@ -147,6 +147,7 @@ class Signals(msgspec.Struct, kw_only=True, frozen=True):
     breaker: BreakerState = BreakerState.CLOSED
     breaker_until_seconds: float | None = None  # until it probes again
     limited_for_seconds: float = 0.0  # rate limited: nothing should be sent for so long
+    turn_seconds: float = 0.0  # it was away and is coming back: until this prediction's turn
 
 
 NO_SIGNALS = Signals()
@@ -195,6 +196,8 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
     max_attempts: int
     pay_twice_up_to_nanos: int
     attempt_seconds: float | None = None  # most seconds one attempt may take; None: only the deadline
+    start_seconds: float | None = None  # most it may wait at its provider until it runs; None: any
+    run_seconds: float | None = None  # most it may run; None: any
     wait_seconds: float | None = None
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import ClassVar, Protocol
 
@@ -58,10 +60,11 @@ class Acts:
         offers: Callable[[], Sequence[str]],
         retry_receiver: Callable[[str], None],
         clock: Clock,
+        forces: Forces | None = None,
     ) -> None:
         self._store = store
         self._engine = engine
-        self._breakers = breakers
+        self._forces = forces or Forces(breakers)
         self._journal = journal
         self._offers = offers
         self._retry_receiver = retry_receiver
@@ -79,7 +82,7 @@ class Acts:
                 hint = f'; did you mean "{near}"?' if near is not None else ""
                 raise NotFound(f'there is no offer "{printable(offer)}"{hint}')
             with self._journal.forcing():
-                _hold(self._breakers, row)
+                self._forces.apply(row)
             self._journal.acted(row)
 
         return await self._do(f"breaker.{action}", offer, reason, who, do)
@@ -107,6 +110,8 @@ class Acts:
             prediction = await self._store.get(id)
             if prediction is None:
                 raise NotFound("there is no prediction with this id")
+            if prediction.data_removed:
+                raise NotNow("its data was removed: there is nothing left to send")
             match await self._store.redeliver(id):
                 case Redelivery.NONE if prediction.request.webhook is None:
                     raise NotNow("its caller asked for no webhook")
@@ -158,11 +163,48 @@ class Acts:
         return line_of(row)
 
 
-async def replay(store: Store, breakers: Breakers, *, offers: Sequence[str]) -> int:
+class Forces:
+    """What ops hold the breakers at. Of two acts on one breaker the later row of the audit counts, whoever did it."""
+
+    def __init__(self, breakers: Breakers) -> None:
+        self._breakers = breakers
+        self._applied: dict[str, int] = {}  # ids of rows, by offer
+
+    def apply(self, row: AuditRow) -> bool:
+        """False: this one or a later one was applied already."""
+        if row.id <= self._applied.get(row.target, -1):
+            return False
+        self._applied[row.target] = row.id
+        _hold(self._breakers, row)
+        return True
+
+    def pass_over(self, row: AuditRow) -> None:
+        """It is done: there is nothing to apply."""
+        self._applied[row.target] = max(row.id, self._applied.get(row.target, -1))
+
+    async def catch_up(
+        self,
+        store: Store,
+        *,
+        offers: Collection[str],
+        quietly: Callable[[], AbstractContextManager[None]] | None = None,
+    ) -> None:
+        """Do here what was done by ops in other replicas, within `quietly`."""
+        rows = await store.last_audit(_FORCES, outcomes=frozenset({BEGUN, DONE}))
+        with quietly() if quietly is not None else contextlib.nullcontext():
+            for row in rows:
+                if row.target in offers and self.apply(row):
+                    _log.warning(
+                        "%s %s by %s in another replica: %s", row.action, row.target, row.who, printable(row.reason)
+                    )
+
+
+async def replay(store: Store, breakers: Breakers, *, offers: Sequence[str], forces: Forces | None = None) -> int:
     """Hold the breakers again that were held before the process ended; how many. For the start."""
-    held = 0
+    held, forces = 0, forces or Forces(breakers)
     for row in await store.last_audit(_FORCES, outcomes=frozenset({BEGUN, DONE})):
         if row.action == "breaker.release":
+            forces.pass_over(row)
             continue
         target, who, why = printable(row.target), printable(row.who), printable(row.reason)
         word = "open" if row.action == "breaker.open" else "closed"
@@ -170,7 +212,7 @@ async def replay(store: Store, breakers: Breakers, *, offers: Sequence[str]) -> 
             _log.warning("%s was held %s by %s (%s), and is no longer configured", target, word, who, why)
             continue
         _log.warning("%s is still held %s by %s since %s: %s", target, word, who, _moment(row.at), why)
-        _hold(breakers, row)
+        forces.apply(row)
         held += 1
     return held
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from gateway.contract.attempt import Attempt
 from gateway.contract.errors import Failure
 from gateway.contract.host import host_of
+from gateway.contract.ledger import double_bill_upper_bound
 from gateway.contract.prediction import Prediction
 from gateway.contract.route import Choice, Reason
 from gateway.dashboard.row import row_of
@@ -60,6 +61,7 @@ def detail_of(
         deliveries=tuple(_delivery(delivery) for delivery in deliveries),
         can_cancel=not prediction.is_terminal and prediction.cancel_requested_at is None,
         can_redeliver=has_final,
+        double_bill_upper_bound=double_bill_upper_bound(ledger),
     )
 
 
@@ -104,6 +106,10 @@ def _attempt(attempt: Attempt, ledger: str | None) -> AttemptShown:
         ledger=ledger,
         job=cut(job, 200).text if job is not None else None,
         logs=_end_of(attempt.logs),
+        evidence=attempt.failure.evidence if attempt.failure is not None else None,
+        resolved_by=attempt.resolved_by,
+        pays_twice=attempt.pays_twice,
+        look_at=attempt.look_at,
     )
 
 

@@ -10,13 +10,14 @@ import msgspec
 
 from gateway.contract.clock import Clock
 from gateway.contract.prediction import Prediction
+from gateway.dashboard.account import Account
 from gateway.dashboard.act import Acts, line_of
 from gateway.dashboard.change import changes_between, listing_of
 from gateway.dashboard.detail import detail_of, links_in
 from gateway.dashboard.feed import Feed
 from gateway.dashboard.journal import Journal
 from gateway.dashboard.row import row_of
-from gateway.dashboard.shape import Audit, Detail, Overview, Row, Rows
+from gateway.dashboard.shape import Audit, Detail, Ledger, Overview, Row, Rows
 from gateway.dashboard.shown import About
 from gateway.dashboard.view import View
 from gateway.store.protocol import Backlog, Search, Store
@@ -64,6 +65,7 @@ class Operations:
         self._journal = journal
         self._view = view
         self._files = files
+        self._account = Account(store, clock)
         self._clock = clock
         self._base = base
         self._backlog: Sequence[Backlog] = ()
@@ -108,6 +110,9 @@ class Operations:
             now=self._clock.now(),
             base=self._base,
         )
+
+    async def ledger(self, *, hours: int, limit: int) -> Ledger:
+        return await self._account.read(hours=hours, limit=limit)
 
     async def audit(self, *, before: int | None, limit: int) -> Audit:
         return Audit(lines=tuple(line_of(row) for row in await self._store.audit(before=before, limit=limit)))

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.contract.model import Model
 from gateway.contract.route import Signals
-from gateway.routing.breaker import Breakers, Standing
+from gateway.routing.breaker import Breakers
 from gateway.routing.catalog import Catalog
 from gateway.routing.signals import Board
+from gateway.routing.standing import Standing
 
 
 class Routes:

@@ -11,6 +11,8 @@ from datetime import datetime
 
 import msgspec
 
+from gateway.contract.ledger import Exposure
+
 
 class Shape(msgspec.Struct, kw_only=True, frozen=True):
     """Everything the page is told."""
@@ -267,6 +269,10 @@ class AttemptShown(Shape, kw_only=True, frozen=True):
     ledger: str | None  # reserved, settled, released, maybe
     job: str | None  # the provider's id of the job, if there is one
     logs: str  # its end
+    evidence: str | None = None  # how far the exchange that failed had come
+    resolved_by: str | None = None  # whose word ended the doubt about its submit: submit, callback, listing …
+    pays_twice: bool = False  # begun while something else may have been running
+    look_at: datetime | None = None  # given up, and looked for again then
 
 
 class DeliveryShown(Shape, kw_only=True, frozen=True):
@@ -299,6 +305,33 @@ class Detail(Shape, kw_only=True, frozen=True):
     deliveries: tuple[DeliveryShown, ...]
     can_cancel: bool
     can_redeliver: bool
+    double_bill_upper_bound: Exposure = Exposure()  # the most that may have been billed beside its one bill
+
+
+# -- GET /ops/v1/ledger ---
+
+
+class MaybeLine(Shape, kw_only=True, frozen=True):
+    """An attempt of which nobody knows whether it was billed."""
+
+    prediction: str
+    attempt: int
+    owner: str
+    provider: str
+    offer: str
+    nanos: int | None  # what it would have cost
+    at: datetime
+    is_double: bool  # its prediction has had another bill, or may have had
+
+
+class Ledger(Shape, kw_only=True, frozen=True):
+    """What may have been billed, of predictions created since then; a price nobody knows is counted, and not added."""
+
+    since: datetime
+    maybe: Exposure
+    double_bill_upper_bound: Exposure
+    lines: tuple[MaybeLine, ...]
+    is_all: bool  # False: there are more, and both sums are too small
 
 
 # -- what buttons send, and the trail they leave ---

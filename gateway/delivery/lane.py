@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
+from datetime import datetime, timedelta
 from typing import NamedTuple
+
+import msgspec
 
 from gateway.store.protocol import Delivery
 
 WIDTH = 4
+MAX_WAITING = 16  # beyond it the host is left in the store
 FAILURES_TO_OPEN = 5
 OPEN_SECONDS = 30.0
 MAX_OPEN_SECONDS = 300.0
 MEMORY_SECONDS = 3600.0
+NOTE_EVERY = timedelta(hours=1)
+DISABLED_AFTER = timedelta(days=5)
 
 
 class Claim(NamedTuple):
@@ -19,6 +25,18 @@ class Claim(NamedTuple):
 
     delivery: Delivery
     until: float
+
+
+class Standing(msgspec.Struct, kw_only=True, frozen=True):
+    """How a receiver stands with this process."""
+
+    owner: str
+    host: str
+    failures: int  # in a row; an answer that is no 2xx is none, the receiver lives
+    is_shut: bool  # not tried for a while
+    is_disabled: bool  # nothing but failures for five days: not tried until somebody asks for it
+    is_gone: bool  # it has said 410 of late
+    failing_since: datetime | None
 
 
 class Lane:
@@ -36,8 +54,16 @@ class Lane:
         self.sending: set[str] = set()  # predictions with a delivery on its way: their next one waits for it
         self.failures = 0
         self.used_at = 0.0
+        self.failing_since: datetime | None = None  # nothing has arrived since then; kept over restarts by the outbox
+        self.noted_at: datetime | None = None  # when its failing was last written down
+        self.is_disabled = False
+        self.is_gone = False
         self._shut_until: float | None = None
         self._shut_seconds = OPEN_SECONDS
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.waiting) >= MAX_WAITING
 
     @property
     def is_suspect(self) -> bool:
@@ -45,7 +71,8 @@ class Lane:
 
     def is_forgettable(self, now: float) -> bool:
         """Nothing hangs on it; a failing one is remembered for an hour."""
-        return not self.waiting and not self.sending and (not self.failures or now - self.used_at > MEMORY_SECONDS)
+        is_blank = not self.failures and self.failing_since is None and not self.is_gone
+        return not self.waiting and not self.sending and (is_blank or now - self.used_at > MEMORY_SECONDS)
 
     def next(self) -> Claim | None:
         """
@@ -62,6 +89,20 @@ class Lane:
                 return claim
         return None
 
+    def is_due_for_note(self, now: datetime) -> bool:
+        return self.noted_at is None or now - self.noted_at >= NOTE_EVERY
+
+    def standing(self, now: float) -> Standing:
+        return Standing(
+            owner=self.owner,
+            host=self.host,
+            failures=self.failures,
+            is_shut=self.is_shut(now),
+            is_disabled=self.is_disabled,
+            is_gone=self.is_gone,
+            failing_since=self.failing_since,
+        )
+
     def is_shut(self, now: float) -> bool:
         """True while nothing should be sent. When the time is over, `next` sees to it that a single try probes."""
         return self._shut_until is not None and now < self._shut_until
@@ -70,6 +111,11 @@ class Lane:
         self.failures = 0
         self._shut_until = None
         self._shut_seconds = OPEN_SECONDS
+
+    def forgive(self) -> None:
+        """What is known against it is forgotten."""
+        self.failing_since = self.noted_at = None
+        self.is_disabled = self.is_gone = False
 
     def failed(self, now: float) -> None:
         self.failures += 1

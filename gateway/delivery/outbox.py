@@ -14,7 +14,8 @@ from gateway.contract.errors import StoreError
 from gateway.contract.host import host_of
 from gateway.contract.observer import DeliveryTry, Observer
 from gateway.contract.prediction import Prediction
-from gateway.delivery.lane import Claim, Lane
+from gateway.delivery.lane import DISABLED_AFTER, Claim, Lane, Standing
+from gateway.delivery.record import Records
 from gateway.delivery.schedule import SCHEDULE_SECONDS, next_due
 from gateway.delivery.webhook import Outcome, Result
 from gateway.store.protocol import Delivery, Store
@@ -22,7 +23,7 @@ from gateway.store.protocol import Delivery, Store
 MAX_IN_FLIGHT = 64
 MAX_SUSPECT_IN_FLIGHT = 16  # of them for receivers that failed last time: the others always find slots
 MAX_HELD = 256  # claimed, sent or not
-MAX_WAITING = 16  # of one lane; beyond it the host is left in the store
+PASS_SECONDS = 1.0  # between looks past what is due to receivers that fail
 IDLE_SECONDS = 5.0
 BUSY_SECONDS = 0.5  # when something is due and may not be claimed yet
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -75,10 +76,13 @@ class Outbox:
         self._schedule_seconds = schedule_seconds
         self._lease_seconds = TRIES_PER_LEASE * max(timeout_seconds, MARGIN_SECONDS)
         self._exchange_seconds = timeout_seconds + MARGIN_SECONDS  # with less left of a claim nothing is begun
+        self._records = Records(store)
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._tasks: dict[asyncio.Task[None], Claim] = {}
         self._suspects = 0  # tasks of suspect lanes
         self._woken = asyncio.Event()
+        self._pass_at = 0.0
+        self._notes: set[asyncio.Task[None]] = set()
         self._is_throttled = False  # something due was left in the store
         self._is_draining = False
 
@@ -99,11 +103,18 @@ class Outbox:
         bad = [lane.is_shut(now) for lane in list(self._lanes.values()) if lane.is_suspect]
         return {"failing": len(bad) - sum(bad), "shut": sum(bad)}
 
-    def retry(self, host: str) -> None:
-        """Somebody asks for another try: what is known against `host` is forgotten."""
+    def standings(self) -> list[Standing]:
+        """The receivers that something is known against."""
+        now = self._clock.monotonic()
+        bad = [lane for lane in self._lanes.values() if lane.is_suspect or lane.failing_since or lane.is_gone]
+        return sorted((lane.standing(now) for lane in bad), key=lambda standing: (standing.owner, standing.host))
+
+    def retry(self, host: str, owner: str | None = None) -> None:
+        """Somebody asks for another try: what is known against `host` (of this owner alone) is forgotten."""
         for lane in self._lanes.values():
-            if lane.host == host:
+            if lane.host == host and owner in (None, lane.owner):
                 lane.succeeded()
+                self._pardon(lane)
         self.wake()
 
     async def run(self) -> None:
@@ -135,30 +146,35 @@ class Outbox:
             await asyncio.wait(self._tasks, timeout=seconds)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._notes, return_exceptions=True)
 
     async def _step(self) -> float:
         """One round: seconds to rest after it."""
         held = len(self._tasks) + sum(len(lane.waiting) for lane in self._lanes.values())
-        full = frozenset(lane.host for lane in self._lanes.values() if len(lane.waiting) >= MAX_WAITING)
+        full = frozenset(lane.host for lane in self._lanes.values() if lane.is_full)
+        # The store leaves out whole hosts. Where only the dead receivers of some fill theirs, others are looked for.
+        busy = frozenset(lane.host for lane in self._lanes.values() if lane.is_full and not lane.is_suspect)
+        is_pass = full > busy and self._clock.monotonic() >= self._pass_at
         limit = min(MAX_HELD - held, MAX_IN_FLIGHT)
         self._is_throttled = bool(full) or limit <= 0
         claimed: list[Delivery] = []
         if limit > 0:
             claimed = await self._store.claim_deliveries(
-                self._worker, limit=limit, lease_seconds=self._lease_seconds, exclude_hosts=full
+                self._worker, limit=limit, lease_seconds=self._lease_seconds, exclude_hosts=busy if is_pass else full
             )
         if self._is_draining:
             return 0.0
-        self._admit(claimed)
+        self._admit(claimed, is_pass=is_pass)
         if claimed and len(claimed) == limit:
             return 0.0
+        if is_pass:
+            self._pass_at = self._clock.monotonic() + PASS_SECONDS
         due_at = await self._store.next_delivery_at()
         if due_at is None:
             return IDLE_SECONDS
         return min(max((due_at - self._clock.now()).total_seconds(), 0.0) or BUSY_SECONDS, IDLE_SECONDS)
 
-    def _admit(self, claimed: list[Delivery]) -> None:
+    def _admit(self, claimed: list[Delivery], *, is_pass: bool) -> None:
         now = self._clock.monotonic()
         for delivery in claimed:
             key = (delivery.owner, host_of(delivery.url))
@@ -166,6 +182,8 @@ class Outbox:
             if lane is None:
                 lane = self._lanes[key] = Lane(*key)
             lane.used_at = now
+            if is_pass and lane.is_full and lane.is_suspect:
+                continue  # let go: it comes back when the claim is over
             lane.waiting.append(Claim(delivery, now + self._lease_seconds))
         self._pump()
 
@@ -213,9 +231,16 @@ class Outbox:
         if not delivery.is_final and delivery.fence > 1:
             # Claimed before, perhaps sent: it is sent once, and never after what came later.
             return self._record(claim, ended="exhausted", error="claimed once before")
+        if lane.is_disabled:
+            return self._refuse(claim)
         if lane.is_shut(now) and not is_last_chance:
             return self._skip(claim)
         return self._send(lane, claim)
+
+    async def _refuse(self, claim: Claim) -> None:
+        """Nothing has arrived there for days. It stays listed, and goes when somebody asks for it."""
+        self._announce(claim.delivery, "exhausted", 0.0)
+        await self._record(claim, ended="exhausted", error="not tried: for days the receiver has only failed")
 
     async def _skip(self, claim: Claim) -> None:
         """The receiver was dead a moment ago: this try counts as made, without a connection."""
@@ -233,16 +258,13 @@ class Outbox:
         if prediction is not None and self._trace is not None:
             traceparent = self._trace(prediction, delivery.id, delivery.tries + 1)
         outcome = await self._sender.send(delivery, traceparent=traceparent)
-        if outcome.result is Result.UNREACHED:
-            lane.failed(self._clock.monotonic())
-        else:
-            lane.succeeded()
+        self._judge(lane, outcome)
         ended: str | None = None
         due_at: datetime | None = None
         if outcome.result in (Result.DELIVERED, Result.GONE):
             ended = outcome.result.value
         elif delivery.is_final:
-            due_at = self._next_due(delivery, outcome.retry_after_seconds)
+            due_at = self._next_due(delivery, outcome.retry_after_seconds, is_slow=outcome.is_slow)
         if due_at is None and ended is None:
             ended = "exhausted"
         self._announce(delivery, ended, outcome.seconds)
@@ -273,7 +295,9 @@ class Outbox:
         except StoreError:
             return None  # the delivery matters, its trace does not
 
-    def _next_due(self, delivery: Delivery, retry_after_seconds: float | None) -> datetime | None:
+    def _next_due(
+        self, delivery: Delivery, retry_after_seconds: float | None, *, is_slow: bool = False
+    ) -> datetime | None:
         return next_due(
             delivery.tries + 1,
             delivery.created_at,
@@ -281,7 +305,57 @@ class Outbox:
             self._draw(),
             retry_after_seconds,
             schedule_seconds=self._schedule_seconds,
+            is_slow=is_slow,
         )
+
+    def _judge(self, lane: Lane, outcome: Outcome) -> None:
+        """What a try says of its receiver. Anything but a 2xx is a failure, but only silence shuts the lane."""
+        now = self._clock.now()
+        if outcome.result is Result.UNREACHED:
+            lane.failed(self._clock.monotonic())
+        else:
+            lane.succeeded()
+        lane.is_gone = outcome.result is Result.GONE
+        if outcome.result is Result.DELIVERED:
+            self._pardon(lane)
+            return
+        if lane.failing_since is None:
+            lane.failing_since = now
+        if lane.is_due_for_note(now):
+            lane.noted_at = now
+            self._note(self._remember(lane))
+        elif now - lane.failing_since >= DISABLED_AFTER:
+            self._disable(lane)
+
+    async def _remember(self, lane: Lane) -> None:
+        """Others, and this process before its last start, may have known for longer that it fails."""
+        try:
+            since = await self._records.failed(lane.owner, lane.host, self._clock.now())
+        except StoreError:
+            lane.noted_at = None  # with the next failure
+            return
+        if lane.failing_since is None:
+            return  # something has arrived meanwhile
+        lane.failing_since = min(since, lane.failing_since)
+        if self._clock.now() - lane.failing_since >= DISABLED_AFTER:
+            self._disable(lane)
+
+    def _disable(self, lane: Lane) -> None:
+        if not lane.is_disabled:
+            lane.is_disabled = True
+            _log.warning("webhooks to %s are not tried any more: for days it has only failed", lane.host)
+
+    def _pardon(self, lane: Lane) -> None:
+        is_known = lane.noted_at is not None
+        lane.forgive()
+        if is_known:
+            self._note(self._records.arrived(lane.owner, lane.host))
+
+    def _note(self, writing: Coroutine[Any, Any, None]) -> None:
+        """Nobody waits for it: at worst a record is found to be old."""
+        note = asyncio.create_task(writing)
+        self._notes.add(note)
+        note.add_done_callback(self._notes.discard)
 
     async def _record(
         self,
@@ -296,8 +370,7 @@ class Outbox:
         for seconds in (*BACKOFF_SECONDS, *BACKOFF_SECONDS[-1:] * 6):
             try:
                 await self._store.finish_delivery(
-                    claim.delivery.id,
-                    fence=claim.delivery.fence,
+                    claim.delivery,
                     ended=ended,
                     due_at=due_at,
                     status=status,

@@ -27,6 +27,7 @@ MIN_SECRET_BYTES = 24
 MAX_ANSWER_BYTES = 20_000
 # What a receiver may take to finish an answer whose status we have: only the connection's reuse hangs on it.
 ANSWER_SECONDS = 2.0
+_SLOW = frozenset({429, 502, 504})  # as Standard Webhooks has it
 
 
 def new_secret() -> str:
@@ -90,6 +91,7 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True):
     status: int | None = None
     error: str | None = None  # a sentence without the URL: its path and query may hold secrets
     retry_after_seconds: float | None = None
+    is_slow: bool = False  # it was not done in time, or asks to be left alone for a while
 
 
 class Sender:
@@ -121,13 +123,15 @@ class Sender:
         status: int | None = None
         retry_after: float | None = None
         error: str | None = None
+        is_late = False
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 request = self._request(delivery, traceparent)
                 response = await self._client.send(request, stream=True)
                 status, retry_after = response.status_code, self._retry_after(response)
                 await _read_to_end(response)
-        except TimeoutError:
+        except (TimeoutError, httpx.TimeoutException):
+            is_late = status is None
             error = f"no answer within {self._timeout_seconds:g} s"
         except AddressForbidden as forbidden:
             error = str(forbidden)
@@ -139,10 +143,11 @@ class Sender:
             status=status,
             error=None if status is not None else error,
             retry_after_seconds=retry_after,
+            is_slow=is_late or status in _SLOW,
         )
 
     def _request(self, delivery: Delivery, traceparent: str) -> httpx.Request:
-        timestamp = int(self._clock.now().timestamp())
+        timestamp = int(self._clock.wall().timestamp())
         headers = {
             "content-type": "application/json",
             "user-agent": self._user_agent,
@@ -166,7 +171,7 @@ class Sender:
         except (ValueError, TypeError, IndexError):
             return None
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        return max(0.0, (at - self._clock.now()).total_seconds())
+        return max(0.0, (at - self._clock.wall()).total_seconds())
 
     async def aclose(self) -> None:
         await self._client.aclose()

@@ -8,16 +8,18 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
-from gateway.contract.attempt import Attempt
+from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.clock import derived_id, hash_token
-from gateway.contract.errors import InputUnfit, ModelFailed, ProviderFailure
+from gateway.contract.errors import InputUnfit, JobTimedOut, ModelFailed, OutcomeUnknown, ProviderFailure
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.prediction import Prediction
-from gateway.contract.provider import Call, Callbacks, Capabilities
+from gateway.contract.provider import Call, Callbacks
 from gateway.contract.route import Choice, Offer, OutputMapping, Plan
+from gateway.engine.event import any_text
 from gateway.engine.seam import Intake, Link
 
 log = logging.getLogger("turnout.engine")
@@ -35,9 +37,15 @@ class Timing(msgspec.Struct, kw_only=True, frozen=True):
     cancel_tries: int = 5
     first_poll: float = 5.0  # where a callback is expected; else the provider's least interval
     longest_poll: float = 60.0  # where a callback is expected
+    longest_wait: float = 8.0  # … of a job that runs for less, while the provider's callbacks are doubtful
     longest_poll_alone: float = 5.0  # where polling is the only word
+    collect: float = 600.0  # files of a result are tried for so long, if the provider keeps them as long
     silence: float = 60.0  # a provider whose polls fail for so long may have lost the job
-    resend_pauses: tuple[float, ...] = (0.5, 2.0, 5.0)  # before each repeat of a submit that starts no second job
+    resend_pauses: tuple[float, ...] = (0.5, 2.0, 5.0, 10.0)  # before each repeat of a submit that starts no second job
+    listing_pauses: tuple[float, ...] = (4.0, 12.0, 30.0, 120.0)  # before each look for it in a list; the last for ever
+    # Before each look for an attempt that was given up while it may be running: an hour in all.
+    look_pauses: tuple[float, ...] = (5.0, 15.0, 40.0, 120.0, 420.0, 1200.0, 1800.0)
+    prepare: float = 180.0  # the files of an input may take so long to be fetched and uploaded, before it is sent
     store_pause: float = 1.0  # after the store failed
 
 
@@ -70,13 +78,23 @@ def shaped(fact: Fact, offer: Offer | None) -> Fact:
 
 
 def new_attempt(
-    prediction: Prediction, offer: Offer, choice: Choice, plan: Plan, *, secret: bytes, now: datetime
+    prediction: Prediction,
+    offer: Offer,
+    choice: Choice,
+    plan: Plan,
+    *,
+    secret: bytes,
+    now: datetime,
+    pays_twice: bool = False,
+    submit_seconds: float | None = None,
 ) -> Attempt:
-    """The intent: what will be sent once this is durable."""
+    """The intent: what will be sent once this is durable. `submit_seconds`: most its answer may take; None: any."""
     number = len(prediction.attempts) + 1
     deadline = prediction.deadline_at
     if plan.attempt_seconds:
         deadline = min(deadline, now + timedelta(seconds=plan.attempt_seconds))
+    start_deadline = now + timedelta(seconds=plan.start_seconds) if plan.start_seconds else None
+    submit_deadline = now + timedelta(seconds=submit_seconds) if submit_seconds else None
     return Attempt(
         number=number,
         offer=offer.id,
@@ -86,9 +104,94 @@ def new_attempt(
         token_hash=hash_token(callback_token(secret, prediction.id, number)),
         begun_at=now,
         deadline_at=deadline,
+        submit_deadline_at=min(submit_deadline, deadline) if submit_deadline is not None else None,
+        start_deadline_at=min(start_deadline, deadline) if start_deadline is not None else None,
+        run_seconds=plan.run_seconds or None,
         is_fallback=choice.is_fallback,
         expected_nanos=choice.expected_nanos,
+        pays_twice=pays_twice,
         reason=choice.reasons[0] if choice.reasons else None,
+    )
+
+
+def submit_limit(prediction: Prediction, link: Link, offer: Offer, timing: Timing) -> float | None:
+    """Seconds in which a submit is answered, its files made ready before; None where it may be held until the end."""
+    if link.submit_seconds is None or link.capabilities_for(offer).modes != {"queue"}:
+        return None
+    has_files = any_text(prediction.request.input, lambda text: text.startswith(("data:", "http://", "https://")))
+    return link.submit_seconds + (timing.prepare if has_files else 0.0)
+
+
+def overdue(attempt: Attempt, now: datetime) -> ProviderFailure | None:
+    """Which of its times is over, in words; None while none is. Where nothing is known of it, only the last counts."""
+    seconds = attempt.run_seconds
+    if (
+        attempt.run_deadline_at is not None
+        and attempt.status is AttemptStatus.RUNNING
+        and now >= attempt.run_deadline_at
+    ):
+        return JobTimedOut(f"it ran longer than the {seconds or 0:g} s it may")
+    start = attempt.start_deadline_at
+    if start is not None and attempt.status is AttemptStatus.ACCEPTED and now >= start:
+        return JobTimedOut(f"it did not begin to run within {_between(attempt.begun_at, start):g} s")
+    if now < attempt.deadline_at:
+        return None
+    if attempt.status is AttemptStatus.UNKNOWN:
+        return OutcomeUnknown("nobody said in its time what became of it")
+    return JobTimedOut(f"it did not end within {_between(attempt.begun_at, attempt.deadline_at):g} s")
+
+
+def next_limit(attempt: Attempt) -> datetime:
+    """When the next of its times is over, as things stand."""
+    due = attempt.deadline_at
+    if attempt.run_deadline_at is not None and attempt.status is AttemptStatus.RUNNING:
+        due = min(due, attempt.run_deadline_at)
+    if attempt.start_deadline_at is not None and attempt.status is AttemptStatus.ACCEPTED:
+        due = min(due, attempt.start_deadline_at)
+    return due
+
+
+def _between(start: datetime, end: datetime) -> float:
+    return round((end - start).total_seconds(), 3)
+
+
+def _seconds_until(moment: datetime | None, now: datetime) -> float | None:
+    return None if moment is None else max(0.1, (moment - now).total_seconds())
+
+
+def call_of(
+    prediction: Prediction,
+    attempt: Attempt,
+    offer: Offer,
+    link: Link,
+    input: dict[str, Any],
+    *,
+    callback_base: str,
+    secret: bytes,
+    now: datetime,
+    traceparent: str = "",
+) -> Call:
+    """What is sent, or was: the same again after a crash, but for the time that is left. `input` is of the caller."""
+    capabilities = link.driver.capabilities_for(offer.options)
+    callback, token = None, callback_token(secret, prediction.id, attempt.number)
+    if link.callbacks and capabilities.callbacks is not Callbacks.NONE:
+        callback = f"{callback_base}/cb/{token}"
+    return Call(
+        prediction=prediction.id,
+        attempt=attempt.number,
+        name=offer.name,
+        version=offer.remote_version,
+        input=offer.input.apply(input),
+        idempotency_id=derived_id(prediction.id, str(attempt.number)),
+        callback_url=callback,
+        deadline_seconds=max(0.1, (attempt.deadline_at - now).total_seconds()),
+        start_seconds=_seconds_until(attempt.start_deadline_at, now),
+        run_seconds=attempt.run_seconds,
+        # What grows is to be seen growing: by the provider's stream, or by the callbacks it sends of each step.
+        stream="stream" in capabilities.modes or callback is not None,
+        options=offer.options,
+        traceparent=traceparent,
+        callback_secret=callback_secret(token),
     )
 
 
@@ -103,12 +206,15 @@ async def send(
     secret: bytes,
     now: datetime,
     on_fact: OnFact,
+    confirm: Callable[[], Awaitable[None]],
+    may_send: Callable[[], bool],
     traceparent: str = "",
 ) -> Fact:
     """
     Submit an attempt whose intent is committed. Returns what the provider's answer says; raises ProviderFailure.
 
-    `on_fact` hears of progress where the provider streams.
+    `on_fact` hears of progress where the provider streams. `confirm` is asked last: it raises LeaseLost where the
+    attempt is no longer ours to send; `may_send` once more when the connection stands.
     """
     capabilities = link.driver.capabilities_for(offer.options)
     try:
@@ -118,6 +224,7 @@ async def send(
             capabilities=capabilities,
             reaches_us=link.reaches_us,
             file_keys=prediction.request.file_keys,
+            prediction=prediction.id,
         )
     except ProviderFailure:
         raise
@@ -125,52 +232,20 @@ async def send(
         # Whatever it was: no byte has left, and that must not be forgotten.
         log.exception("the input of prediction %s could not be made ready for %s", prediction.id, attempt.provider)
         raise InputUnfit("the input could not be made ready for this provider") from error
-    callback, token = None, callback_token(secret, prediction.id, attempt.number)
-    if link.callbacks and capabilities.callbacks is not Callbacks.NONE:
-        callback = f"{callback_base}/cb/{token}"
-    call = Call(
-        prediction=prediction.id,
-        attempt=attempt.number,
-        name=offer.name,
-        version=offer.remote_version,
-        input=offer.input.apply(input),
-        idempotency_id=derived_id(prediction.id, str(attempt.number)),
-        callback_url=callback,
-        deadline_seconds=max(0.1, (attempt.deadline_at - now).total_seconds()),
-        # What grows is to be seen growing: by the provider's stream, or by the callbacks it sends of each step.
-        stream="stream" in capabilities.modes or callback is not None,
-        options=offer.options,
+    call = call_of(
+        prediction,
+        attempt,
+        offer,
+        link,
+        input,
+        callback_base=callback_base,
+        secret=secret,
+        now=now,
         traceparent=traceparent,
-        callback_secret=callback_secret(token),
     )
 
     async def tell(fact: Fact) -> None:
         await on_fact(shaped(fact, offer))
 
-    return shaped(await link.driver.submit(call, on_fact=tell), offer)
-
-
-class PollSchedule:
-    """When the next poll of one attempt is due: ever sparser, jittered, never too sparse for the result to live."""
-
-    def __init__(
-        self, capabilities: Capabilities, timing: Timing, *, is_called_back: bool, expected_seconds: float | None
-    ) -> None:
-        least = capabilities.min_poll_seconds
-        if is_called_back:
-            # The callback is the fast path: the poll is only there in case it is lost.
-            self._interval = max(least, timing.first_poll, min(2 * (expected_seconds or 0), timing.longest_poll))
-            self._longest = timing.longest_poll
-        else:
-            self._interval = max(least, min(0.5 * (expected_seconds or 0), timing.longest_poll_alone))
-            self._longest = max(least, timing.longest_poll_alone)
-        if capabilities.result_lifetime_seconds is not None:
-            self._longest = min(self._longest, max(least, capabilities.result_lifetime_seconds / 3))
-        self._least = least
-        self._interval = min(self._interval, self._longest)
-
-    def next_seconds(self, draw: Callable[[], float]) -> float:
-        """Seconds until the next poll, +-20 %."""
-        interval = self._interval
-        self._interval = min(self._longest, self._interval * 1.6)
-        return max(self._least, interval * (0.8 + 0.4 * draw()))
+    await confirm()
+    return shaped(await link.driver.submit(call, on_fact=tell, may_send=may_send), offer)

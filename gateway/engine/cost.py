@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from gateway.contract.attempt import AttemptStatus
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.money import UNKNOWN_COST, Cost, CostBasis, Price
 from gateway.contract.prediction import Prediction
@@ -43,7 +44,13 @@ def cost_of(
     served = offer(attempt.offer)
     if served is None:
         return fact.cost
-    start = fact.started_at or attempt.running_at or attempt.begun_at
-    end = fact.completed_at if fact.completed_at is not None and fact.started_at is not None else now
+    began = fact.started_at or attempt.running_at
+    if fact.phase is Phase.CANCELED and began is None:
+        # Stopped in the queue, for all that anybody has told: nothing ran.
+        return settle(served.price, fact, input=prediction.request.input, run_seconds=0.0)
+    start = began or attempt.begun_at
+    # An end that is told once more does not make the job any longer; one that we gave up ran on.
+    known = attempt.ended_at if attempt.status is not AttemptStatus.ABANDONED else None
+    end = fact.completed_at if fact.completed_at is not None and fact.started_at is not None else known or now
     run_seconds = max(0.0, (end - start).total_seconds())
     return settle(served.price, fact, input=prediction.request.input, run_seconds=run_seconds)

@@ -8,8 +8,8 @@ from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.errors import Blame
 from gateway.contract.observer import Observer
 from gateway.contract.prediction import Prediction
-from gateway.routing.breaker import Ticket
 from gateway.routing.signals import Board
+from gateway.routing.standing import Ticket
 
 
 class Feedback:

@@ -12,6 +12,7 @@ from gateway.contract.prediction import Prediction
 from gateway.contract.route import Offer
 from gateway.contract.trace import given
 from gateway.engine.attempt import Timing
+from gateway.engine.poll import CallbackRecord
 from gateway.engine.seam import Collector, Intake, Link
 from gateway.routing.breaker import Breakers
 from gateway.routing.planner import Planner
@@ -34,5 +35,6 @@ class Parts(msgspec.Struct, kw_only=True, frozen=True):
     secret: bytes
     callback_base: str
     timing: Timing
+    callbacks: CallbackRecord = msgspec.field(default_factory=CallbackRecord)
     # The W3C context an attempt passes on: of a prediction and the attempt's number.
     traceparent: Callable[[Prediction, int], str] = given

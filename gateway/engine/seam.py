@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from datetime import datetime
 from typing import Any, Protocol
 
 from gateway.contract.attempt import Attempt
@@ -27,10 +28,12 @@ class Collector(Protocol):
         trusted_hosts: tuple[str, ...],
         direct_hosts: tuple[str, ...],
         credentials_for: CredentialsFor,
+        until: datetime,
     ) -> Any:
         """
         Copy every file in `output` into our keeping; `output` comes back with our links in their places.
 
+        What fails for the moment is tried again until `until`; of those that wait, the first to expire goes first.
         `credentials_for` gives the headers a URL is to be fetched with: none for any that is not the provider's own.
         Repeated for the same attempt it gives the same links. Raises ResultLost.
         """
@@ -46,12 +49,23 @@ class Intake(Protocol):
         capabilities: Capabilities,
         reaches_us: bool,
         file_keys: Collection[str] | None = None,
+        prediction: str = "",
     ) -> dict[str, Any]:
         """Bring the files in `input` (under `file_keys`, if they are known) into a form the provider takes.
 
-        Raises InputRefused, InputUnfit.
+        What is kept for that is kept for `prediction`, and erased with its data. Raises InputRefused, InputUnfit.
         """
         ...
+
+
+class Eraser(Protocol):
+    """The part of the artifacts that retention needs."""
+
+    async def erase(self, prediction: Prediction) -> int:
+        """Remove every file that was kept for it; how many there were. Idempotent. Raises OSError."""
+        ...
+
+    async def remove(self, token: str) -> None: ...
 
 
 class Link:
@@ -65,11 +79,13 @@ class Link:
         callbacks: bool,
         trusted_hosts: tuple[str, ...] = (),
         direct_hosts: tuple[str, ...] = (),
+        submit_seconds: float | None = None,
     ) -> None:
         self.driver = driver
         self.reaches_us = reaches_us  # it can fetch from, and call back to, our public URL
         self.callbacks = callbacks and reaches_us
         self.trusted_hosts = trusted_hosts  # its files may lie there
+        self.submit_seconds = submit_seconds  # most it may take to answer a submit that is not held; None: not known
         self.direct_hosts = direct_hosts  # … and there they may be fetched from a private address: ops wrote it
 
     @property

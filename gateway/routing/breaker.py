@@ -13,7 +13,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple, Protocol
 
 from aiobreaker import CircuitBreaker, CircuitBreakerError, CircuitBreakerState
 from aiobreaker.storage.base import CircuitBreakerStorage
@@ -22,6 +21,7 @@ from gateway.contract.clock import Clock
 from gateway.contract.errors import Blame
 from gateway.contract.observer import Observer
 from gateway.contract.route import BreakerState
+from gateway.routing.standing import NEVER_CHANGED, Breaker, Standing, Ticket, Told
 
 CONSECUTIVE_FAILURES = 5
 FAILURE_SHARE = 0.5
@@ -35,79 +35,12 @@ SLOW_SUBMIT_SECONDS = 10.0
 # A probe that says nothing for so long makes room for the next one: jobs take minutes, and tickets can be lost.
 PROBE_SECONDS = 60.0
 LOOK_AGAIN_SECONDS = 1.0  # told to those who wait for a probe of somebody else's
+# Replicas tell one another once a second: what was told may be so much older than it says.
+HEARSAY_SECONDS = 1.5
+TELL_CLOSED_SECONDS = 5.0  # after a probe of ours has closed it
+_MOST_SOURCES = 64
 
 Draw = Callable[[], float]  # from [0, 1)
-
-
-class Ticket(Protocol):
-    """
-    The right to make one attempt, and the duty to say how it ended.
-
-    The first word counts, what follows is ignored; so `neutral()` may stand in a `finally`. Outcomes that come in
-    another era than the ticket's (it opened or closed in between) change nothing.
-    """
-
-    is_probe: bool
-
-    def submitted(self, seconds: float) -> None:
-        """
-        The provider accepted the job after `seconds`. Slower than ten it counts as a failure, and is still accepted.
-
-        Not for submits that hold until the job is done: their time is the job's.
-        """
-        ...
-
-    def success(self) -> None: ...
-
-    def failure(self, blame: Blame) -> None:
-        """PROVIDER counts, ACCOUNT opens at once and for long, the others are neutral."""
-        ...
-
-    def neutral(self) -> None:
-        """It says nothing of the offer: cancelled, refused for its input, rate limited."""
-        ...
-
-
-class Standing(NamedTuple):
-    """How a breaker stands, and why: `view`, and what led to it."""
-
-    state: BreakerState
-    until_seconds: float | None  # as `view` has it
-    why: str  # of its last change; empty if there was none
-    forced: BreakerState | None  # by ops: what they hold it at
-
-
-NEVER_CHANGED = Standing(BreakerState.CLOSED, None, "", None)
-
-
-class Breaker(Protocol):
-    """What the engine and ops see of one offer's breaker."""
-
-    def admit(self) -> Ticket | None:
-        """The right to make one attempt, or None while the breaker refuses."""
-        ...
-
-    def view(self) -> tuple[BreakerState, float | None]:
-        """
-        The state, and in how many seconds to ask again.
-
-        OPEN with None: until ops release it. PROBING with 0: the next attempt is the probe; else one is under way.
-        """
-        ...
-
-    def standing(self) -> Standing: ...
-
-    def force_open(self, *, who: str, why: str) -> None:
-        """Refuse everything until `release`."""
-        ...
-
-    def force_closed(self, *, who: str, why: str) -> None:
-        """Admit everything until `release`, whatever happens."""
-        ...
-
-    def release(self, *, who: str, why: str) -> None:
-        """Closed, nothing remembered, automatic from here on."""
-        ...
 
 
 class _Failed(Exception):
@@ -236,6 +169,10 @@ class WindowBreaker:
         self._openings = 0
         self._opens_until = -math.inf
         self._closed_at = -math.inf
+        self._opened_at = -math.inf
+        self._proved_at = -math.inf  # a probe of ours has closed it
+        self._is_hearsay = False  # open because another replica says so
+        self._heard: dict[str, int] = {}  # the last opening of each replica that was minded here
         self._probe: _Ticket | None = None
         self._probe_until = -math.inf  # its slot is taken until then
         self._forced: BreakerState | None = None
@@ -279,6 +216,62 @@ class WindowBreaker:
         self._force(None, self._core.close, f"reset by {who}: {why}")
         self._openings = 0
 
+    # -- replicas ------------------------------------------------------------------------------------------------
+
+    def told(self) -> Told | None:
+        """What the others should know; nothing that they told us, and nothing of what ops hold: the audit tells it."""
+        now, state = self._clock.monotonic(), self._core.current_state
+        if self._forced is not None:
+            return None
+        if state is CircuitBreakerState.CLOSED:
+            age = now - self._proved_at
+            return self._tell(BreakerState.CLOSED, age, 0.0) if age < TELL_CLOSED_SECONDS else None
+        if now < self._probe_until:
+            return self._tell(BreakerState.PROBING, 0.0, self._probe_until - now)
+        if now < self._opens_until and not self._is_hearsay:
+            return self._tell(BreakerState.OPEN, now - self._opened_at, self._opens_until - now)
+        return None
+
+    def _tell(self, state: BreakerState, age: float, seconds: float) -> Told:
+        return Told(self._offer, state, self._window.era, age, seconds, self._openings, self._why)
+
+    def learn(self, source: str, told: Told) -> None:
+        """
+        Mind what the replica `source` says. The same opening is minded once: after that our own probes decide.
+
+        While somebody else probes we do not: of many replicas one goes first, and its answer is told.
+        """
+        if self._forced is not None:
+            return
+        now, before = self._clock.monotonic(), self.view()[0]
+        is_closed = self._core.current_state is CircuitBreakerState.CLOSED
+        since = now - told.age_seconds - HEARSAY_SECONDS
+        if told.state is BreakerState.OPEN and told.seconds > 0:
+            self._learn_open(source, told, since, now)
+        elif told.state is BreakerState.PROBING and not is_closed and now >= self._probe_until:
+            self._opens_until = max(self._opens_until, now + min(told.seconds, 2 * HEARSAY_SECONDS))
+        elif told.state is BreakerState.CLOSED and not is_closed and self._opened_at < since:
+            self._core.close()
+            self._closed_at, self._opens_until, self._probe_until = now, -math.inf, -math.inf
+            self._is_hearsay = False
+            self._announce(before, BreakerState.CLOSED, "a probe of another replica succeeded")
+
+    def _learn_open(self, source: str, told: Told, since: float, now: float) -> None:
+        if self._heard.get(source) == told.serial or since <= self._proved_at or now < self._probe_until:
+            return
+        self._heard.pop(source, None)
+        self._heard[source] = told.serial
+        if len(self._heard) > _MOST_SOURCES:
+            del self._heard[next(iter(self._heard))]
+        until = now + self._jittered(min(told.seconds, MAX_OPEN_SECONDS * (1 + JITTER)))
+        self._openings = max(self._openings, told.openings)
+        if self._core.current_state is not CircuitBreakerState.CLOSED:
+            self._opens_until = max(self._opens_until, until)
+            return
+        self._core.open()
+        self._opens_until, self._opened_at, self._is_hearsay = until, since, True
+        self._announce(BreakerState.CLOSED, BreakerState.OPEN, f"another replica: {told.why}")
+
     # -- told by tickets -----------------------------------------------------------------------------------------
 
     def _settle(self, era: int, *, failed: bool) -> None:
@@ -313,9 +306,10 @@ class WindowBreaker:
             self._openings = self._openings + 1 if is_relapse else 1
             seconds = open_seconds()
             self._opens_until, self._probe_until = now + seconds, -math.inf
+            self._opened_at, self._is_hearsay = now, False
             self._announce(before, BreakerState.OPEN, f"{why}; open for {seconds:.0f} s")
         elif state is CircuitBreakerState.CLOSED and before is not BreakerState.CLOSED:
-            self._closed_at = self._clock.monotonic()
+            self._closed_at = self._proved_at = self._clock.monotonic()
             self._probe_until = -math.inf
             self._announce(before, BreakerState.CLOSED, why)
 
@@ -329,7 +323,8 @@ class WindowBreaker:
         before = self.view()[0]
         self._forced = forced
         move()
-        self._opens_until = self._probe_until = -math.inf
+        self._opens_until = self._probe_until = self._opened_at = self._proved_at = -math.inf
+        self._is_hearsay = False
         self._why = why
         after = self.view()[0]
         if after is not before:
@@ -383,6 +378,9 @@ class Breakers:
         self._breakers: dict[str, WindowBreaker] = {}
 
     def of(self, offer: str) -> Breaker:
+        return self._made(offer)
+
+    def _made(self, offer: str) -> WindowBreaker:
         breaker = self._breakers.get(offer)
         if breaker is None:
             breaker = WindowBreaker(offer, clock=self._clock, draw=self._draw, observer=self._observer)
@@ -399,3 +397,10 @@ class Breakers:
     def standing(self, offer: str) -> Standing:
         breaker = self._breakers.get(offer)
         return NEVER_CHANGED if breaker is None else breaker.standing()
+
+    def told(self) -> list[Told]:
+        """What other replicas should know of all of them."""
+        return [told for breaker in self._breakers.values() if (told := breaker.told()) is not None]
+
+    def learn(self, source: str, told: Told) -> None:
+        self._made(told.offer).learn(source, told)

@@ -16,11 +16,12 @@ from gateway.contract.route import BreakerState, Candidate, Offer, Plan, Signals
 from gateway.contract.wording import nearest
 from gateway.routing.breaker import Breakers
 from gateway.routing.catalog import Catalog
+from gateway.routing.ramp import MOST_LOOK_SECONDS, Place, Ramps
 from gateway.routing.signals import Board
 from gateway.routing.unit import estimated_units
 from policies.document import Policy
 from policies.evaluate import evaluate, matches
-from policies.keep import Demand
+from policies.keep import Code, Demand
 from policies.rank import Draw
 from policies.reading import presets
 
@@ -28,13 +29,16 @@ from policies.reading import presets
 EXPLAIN_SECONDS = 3600.0
 # Units that are known without a look at the input.
 _WITHOUT_INPUT = frozenset({"predictions", "seconds"})
+# Who waits for one of these has a place in the queue of an offer that was away.
+_PASSING = frozenset({Code.BREAKER, Code.RATE_LIMIT, Code.RETURNING, Code.CONCURRENCY})
 
 
 class Planner:
     """
     `catalog` and `policies` are asked anew each time, since they are swapped whole. `policies` gives all that there
     are, in the order of their files; `default` names one of them. `ready` says whether a provider can be used at all,
-    `limits` how many attempts each may have in flight (absent or 0: any number).
+    `limits` how many attempts each may have in flight (absent or 0: any number). Without `ramps` an offer that was away
+    is at once given all that waits for it.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Planner:
         draw: Draw,
         ready: Callable[[str], bool] = lambda provider: True,
         limits: Mapping[str, int] | None = None,
+        ramps: Ramps | None = None,
     ) -> None:
         self._catalog = catalog
         self._board = board
@@ -57,6 +62,7 @@ class Planner:
         self._draw = draw
         self._ready = ready
         self._limits = limits or {}
+        self._ramps = ramps
         self._presets = {policy.name: policy for policy in presets()}
 
     def policy(self, request: Request, *, owner: str) -> Policy:
@@ -86,11 +92,23 @@ class Planner:
             idle_seconds=(now - max(ends, default=prediction.created_at)).total_seconds(),
         )
         policy = self.policy(request, owner=prediction.owner)
-        candidates = self._candidates(self._catalog().offers(request.model), request.input)
+        place = (prediction.created_at, prediction.id)
+        candidates = self._candidates(self._catalog().offers(request.model), request.input, place)
         plan = evaluate(policy, candidates, demand, excluded=excluded, draw=self._draw)
-        if plan.choices and plan.choices[0].kept:
+        is_kept = bool(plan.choices) and plan.choices[0].kept
+        if is_kept:
             self._board.attempt_planned(plan.choices[0].offer)
+        if self._ramps is not None:
+            self._queue(self._ramps, plan, place, is_kept=is_kept)
         return plan
+
+    def again_seconds(self, prediction: Prediction, plan: Plan) -> float | None:
+        """When to make the plan anew of one that nothing can be tried of now; None: nothing is to be waited for."""
+        if plan.wait_seconds is None or self._ramps is None or plan.wait_seconds > MOST_LOOK_SECONDS:
+            return plan.wait_seconds
+        if any(choice.reasons[0].code == Code.RETURNING for choice in plan.choices):
+            return plan.wait_seconds  # it has its turn
+        return self._ramps.again_seconds((prediction.created_at, prediction.id), plan.wait_seconds)
 
     def explain(
         self, model: str, *, version: str | None = None, input: Mapping[str, Any], policy: str | None = None
@@ -122,16 +140,29 @@ class Planner:
     def _named(self, name: str, policies: Sequence[Policy]) -> Policy | None:
         return next((policy for policy in policies if policy.name == name), None) or self._presets.get(name)
 
+    def _queue(self, ramps: Ramps, plan: Plan, place: Place, *, is_kept: bool) -> None:
+        """Tell those who bring offers back slowly where this prediction goes, or what it waits for."""
+        if is_kept:
+            ramps.admit(plan.choices[0].offer, place)
+        elif plan.wait_seconds is None:
+            ramps.leave(place)
+        else:
+            for choice in plan.choices:
+                if choice.reasons[0].code in _PASSING:
+                    ramps.wait(choice.offer, place, seconds=plan.wait_seconds)
+
     # -- candidates ------------------------------------------------------------------------------------------------
 
-    def _candidates(self, offers: Sequence[Offer], input: Mapping[str, Any]) -> list[Candidate]:
+    def _candidates(
+        self, offers: Sequence[Offer], input: Mapping[str, Any], place: Place | None = None
+    ) -> list[Candidate]:
         # The input is looked at only if a price hangs on it: it may be long.
         hangs_on_input = any(unit not in _WITHOUT_INPUT for offer in offers for unit, _ in offer.price.parts)
         units = estimated_units(input) if hangs_on_input else Units()
-        return [self._candidate(offer, units) for offer in offers]
+        return [self._candidate(offer, units, place) for offer in offers]
 
-    def _candidate(self, offer: Offer, units: Units) -> Candidate:
-        signals = self._signals(offer.id)
+    def _candidate(self, offer: Offer, units: Units, place: Place | None) -> Candidate:
+        signals = self._signals(offer, place)
         if offer.price.per_second is not None:
             units = replace(units, seconds=signals.run_p50)
         limit = self._limits.get(offer.provider, 0)
@@ -144,12 +175,28 @@ class Planner:
             provider_full=0 < limit <= self._board.in_flight(offer.provider),
         )
 
-    def _signals(self, offer: str) -> Signals:
-        signals = self._board.snapshot(offer)
-        state, until = self._breakers.view(offer)
-        if state is BreakerState.CLOSED:
+    def _signals(self, offer: Offer, place: Place | None) -> Signals:
+        signals = self._board.snapshot(offer.id)
+        state, until = self._breakers.view(offer.id)
+        if state is not BreakerState.CLOSED:
+            signals = replace(signals, breaker=state, breaker_until_seconds=until)
+        if self._ramps is None:
             return signals
-        return replace(signals, breaker=state, breaker_until_seconds=until)
+        if state is BreakerState.OPEN or signals.limited_for_seconds > 0:
+            self._ramps.away(offer.id)
+        elif state is BreakerState.CLOSED:
+            capacity = self._capacity_per_second(offer, signals)
+            turn = self._ramps.turn_seconds(offer.id, place=place, capacity_per_second=capacity)
+            if turn > 0:
+                return replace(signals, turn_seconds=turn)
+        return signals
+
+    def _capacity_per_second(self, offer: Offer, signals: Signals) -> float | None:
+        """What an offer finishes with all the attempts in flight that it may have."""
+        limits = [limit for limit in (offer.concurrency or 0, self._limits.get(offer.provider, 0)) if limit > 0]
+        if not limits or not signals.total_p50:
+            return None
+        return min(limits) / signals.total_p50
 
 
 def _unknown(kind: str, name: str, known: Sequence[str]) -> str:

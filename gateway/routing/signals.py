@@ -1,10 +1,14 @@
-"""What attempts have shown of each offer lately: times, success, load, rate limits. Decides nothing, shares nothing."""
+"""
+What attempts have shown of each offer lately, here and in other replicas: times, success, load, rate limits.
+
+Decides nothing. How it comes from the others and goes to them is `bulletin`'s.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.contract.clock import Clock
@@ -21,6 +25,8 @@ SUCCESS_PRIOR = 4.0
 FRESH_SECONDS = 0.1  # figures are not reckoned more often than this
 PLANNED_HALF_LIFE_SECONDS = 0.25
 
+MOST_OUTCOMES_KEPT = 512  # to be told to other replicas: of one process, not of one offer
+
 FIRST_COOL_DOWN_SECONDS = 1.0
 MAX_COOL_DOWN_SECONDS = 30.0
 MAX_RETRY_AFTER_SECONDS = 3600.0
@@ -35,8 +41,20 @@ class Sample(NamedTuple):
     total_seconds: float | None = None
 
 
+class Outcome(NamedTuple):
+    """One ended attempt of ours, for other replicas. `serial` counts them, so that none is learned twice."""
+
+    serial: int
+    at: float
+    offer: str
+    is_good: bool
+    queue_seconds: float | None = None
+    run_seconds: float | None = None
+    total_seconds: float | None = None
+
+
 class _Record:
-    """What is known of one offer."""
+    """What is known of one offer. `others_` is what other replicas told of it."""
 
     __slots__ = (
         "all",
@@ -48,6 +66,8 @@ class _Record:
         "good",
         "in_flight",
         "limited_until",
+        "others_in_flight",
+        "others_limited_until",
         "planned",
         "planned_at",
         "samples",
@@ -63,6 +83,8 @@ class _Record:
         self.planned = 0.0
         self.planned_at = 0.0
         self.limited_until = -math.inf
+        self.others_in_flight = 0
+        self.others_limited_until = -math.inf
         self.cool_down_seconds = 0.0
         self.changed = False  # a sample has come that the figures do not know
         self.figures = NO_SIGNALS
@@ -76,13 +98,19 @@ class Board:
     The signals of all offers, fed by the engine.
 
     Every `attempt_begun` is followed by one `attempt_ended`. After a restart the engine begins the attempts it adopts
-    anew. Local to the process: a route is never decided by a remote read.
+    anew. Local to the process: a route is never decided by a remote read. What is learned from other replicas is kept
+    apart from what is ours, and never told on.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._records: defaultdict[str, _Record] = defaultdict(_Record)
         self._in_flight: defaultdict[str, int] = defaultdict(int)  # by provider
+        self._others: dict[str, int] = {}  # in flight from other replicas, by offer
+        self._others_in_flight: dict[str, int] = {}  # by provider
+        self._others_until = -math.inf
+        self._outcomes: deque[Outcome] = deque(maxlen=MOST_OUTCOMES_KEPT)
+        self._serial = 0
 
     def attempt_planned(self, offer_id: str) -> None:
         """
@@ -127,16 +155,65 @@ class Board:
             return
         if blame is Blame.THROTTLE:
             _limit(record, now, retry_after_seconds)
-        past = now - record.decayed_at
-        record.all = _decayed(record.all, past, SUCCESS_HALF_LIFE_SECONDS) + 1
-        record.good = _decayed(record.good, past, SUCCESS_HALF_LIFE_SECONDS) + (blame is None)
-        record.decayed_at = now
-        record.changed = True
         if blame is None:
             record.cool_down_seconds = 0.0
-            record.samples.append(Sample(now, _seconds(queue_seconds), _seconds(run_seconds), _seconds(total_seconds)))
-        else:
-            record.samples.append(Sample(now))
+        self._serial += 1
+        times = (_seconds(queue_seconds), _seconds(run_seconds), _seconds(total_seconds))
+        outcome = Outcome(self._serial, now, offer_id, blame is None, *(times if blame is None else ()))
+        self._outcomes.append(outcome)
+        _count(record, outcome, now)
+
+    # -- replicas ------------------------------------------------------------------------------------------------
+
+    def loads(self) -> dict[str, int]:
+        """Our own attempts in flight, by offer."""
+        return {offer: record.in_flight for offer, record in self._records.items() if record.in_flight}
+
+    def cool_downs(self) -> dict[str, float]:
+        """Seconds for which an offer is rate limited, as we were told ourselves."""
+        now = self._clock.monotonic()
+        return {
+            offer: record.limited_until - now for offer, record in self._records.items() if record.limited_until > now
+        }
+
+    def outcomes(self, *, since: float) -> list[Outcome]:
+        """Our own, of the time after `since`, the oldest first; of very many the newest."""
+        found = []
+        for outcome in reversed(self._outcomes):
+            if outcome.at < since:
+                break
+            found.append(outcome)
+        return found[::-1]
+
+    def learn_loads(self, loads: Sequence[Mapping[str, int]], *, lifetime_seconds: float) -> None:
+        """What the others have in flight, one mapping each, in place of what they had. Fades if it is not renewed."""
+        for offer in self._others:
+            self._records[offer].others_in_flight = 0
+        self._others, self._others_in_flight = {}, {}
+        for told in loads:
+            for offer, count in told.items():
+                self._others[offer] = self._others.get(offer, 0) + count
+        for offer, count in self._others.items():
+            provider = provider_of(offer)
+            self._records[offer].others_in_flight = count
+            self._others_in_flight[provider] = self._others_in_flight.get(provider, 0) + count
+        self._others_until = self._clock.monotonic() + lifetime_seconds
+
+    def learn_cool_down(self, offer_id: str, seconds: float) -> None:
+        record, now = self._records[offer_id], self._clock.monotonic()
+        until = now + min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+        record.others_limited_until = max(record.others_limited_until, until)
+        record.signals_until = -math.inf
+
+    def learn_outcome(self, outcome: Outcome) -> None:
+        """How an attempt of another replica went; `at` by our own clock, `serial` is theirs."""
+        _count(self._records[outcome.offer], outcome, self._clock.monotonic())
+
+    def _fade(self, now: float) -> None:
+        if now >= self._others_until and self._others:
+            self.learn_loads((), lifetime_seconds=0.0)
+
+    # -- asked ---------------------------------------------------------------------------------------------------
 
     def snapshot(self, offer_id: str) -> Signals:
         """
@@ -148,18 +225,32 @@ class Board:
         if record is None:
             return NO_SIGNALS
         now = self._clock.monotonic()
+        self._fade(now)
         if now >= record.signals_until:
             _renew(record, now)
         return record.signals
 
     def in_flight(self, provider: str) -> int:
-        """Attempts in flight with a provider, over all its offers."""
-        return self._in_flight.get(provider, 0)
+        """Attempts in flight with a provider, over all its offers and all replicas that are heard of."""
+        self._fade(self._clock.monotonic())
+        return self._in_flight.get(provider, 0) + self._others_in_flight.get(provider, 0)
 
 
 def provider_of(offer_id: str) -> str:
     """`"owner/name@provider#2"` → `"provider"`."""
     return offer_id.rpartition("@")[2].partition("#")[0]
+
+
+def _count(record: _Record, outcome: Outcome, now: float) -> None:
+    """An outcome among the samples and the decayed counts. One that is told late counts as much less as it is old."""
+    past = now - record.decayed_at
+    weight = _decayed(1.0, now - outcome.at, SUCCESS_HALF_LIFE_SECONDS)
+    record.all = _decayed(record.all, past, SUCCESS_HALF_LIFE_SECONDS) + weight
+    record.good = _decayed(record.good, past, SUCCESS_HALF_LIFE_SECONDS) + (weight if outcome.is_good else 0.0)
+    record.decayed_at = now
+    record.changed = True
+    times = (outcome.queue_seconds, outcome.run_seconds, outcome.total_seconds)
+    record.samples.append(Sample(outcome.at, *times))
 
 
 def _renew(record: _Record, now: float) -> None:
@@ -170,6 +261,7 @@ def _renew(record: _Record, now: float) -> None:
         record.changed = False
     planned = _decayed(record.planned, now - record.planned_at, PLANNED_HALF_LIFE_SECONDS)
     figures = record.figures
+    limited_until = max(record.limited_until, record.others_limited_until)
     record.signals = Signals(
         samples=figures.samples,
         queue_p50=figures.queue_p50,
@@ -178,10 +270,10 @@ def _renew(record: _Record, now: float) -> None:
         total_p50=figures.total_p50,
         total_p95=figures.total_p95,
         success=figures.success,
-        in_flight=record.in_flight + round(planned),
-        limited_for_seconds=max(record.limited_until - now, 0.0),
+        in_flight=record.in_flight + record.others_in_flight + round(planned),
+        limited_for_seconds=max(limited_until - now, 0.0),
     )
-    record.signals_until = min(now + FRESH_SECONDS, record.limited_until if record.limited_until > now else math.inf)
+    record.signals_until = min(now + FRESH_SECONDS, limited_until if limited_until > now else math.inf)
 
 
 def _figures(record: _Record, now: float) -> Signals:

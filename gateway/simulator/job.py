@@ -126,6 +126,7 @@ class Job:
             "completed_at": _stamp(self.completed_at),
             "metrics": metrics,
             "urls": {"get": url, "cancel": f"{url}/cancel", "web": url, "stream": f"{self._base}/v1/stream/{self.id}"},
+            **({} if self.webhook is None else {"webhook": self.webhook}),
         }
 
     def booked(self) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import itertools
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
 import httpx
@@ -28,6 +29,8 @@ _MOST_WAIT_SECONDS = 60
 _COMMENT_SECONDS = 15.0
 _CALLBACK_TRIES = 4
 _CALLBACK_EVENTS = ("start", "output", "logs", "completed")
+_FORGED = "whsec_" + base64.b64encode(b"somebody else who wants to be us").decode()
+_PAGE = 100  # jobs in a listing
 _FIELDS = frozenset({"version", "input", "webhook", "webhook_events_filter", "stream", "webhook_completed"})
 
 
@@ -139,19 +142,30 @@ class Provider:
             return
         if self.is_down:
             return
-        body = msgspec.json.encode(job.shown())
-        task = asyncio.create_task(self._deliver(job.webhook, f"msg_{job.id}{job.status[:4]}", body, job.is_terminal))
+        shown, id, fate = job.shown(), f"msg_{job.id}{job.status[:4]}", job.fate
+        if fate.is_forged:
+            lie = shown | {"status": "failed" if job.status == "succeeded" else "succeeded", "output": "forged"}
+            self._send(self._deliver(job.webhook, id, msgspec.json.encode(lie), is_final=False, secret=_FORGED))
+        for _ in range(fate.callbacks):
+            body = msgspec.json.encode(shown)
+            self._send(self._deliver(job.webhook, id, body, job.is_terminal, delay=fate.callback_seconds))
+
+    def _send(self, delivery: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(delivery)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _deliver(self, url: str, id: str, body: bytes, is_final: bool) -> None:
+    async def _deliver(
+        self, url: str, id: str, body: bytes, is_final: bool, *, delay: float = 0.0, secret: str = ""
+    ) -> None:
+        await asyncio.sleep(delay)
         for number in range(_CALLBACK_TRIES if is_final else 1):
             now = int(time.time())
             headers = {
                 "content-type": "application/json",
                 "webhook-id": id,
                 "webhook-timestamp": str(now),
-                "webhook-signature": _sign(self.secret, id, now, body),
+                "webhook-signature": _sign(secret or self.secret, id, now, body),
             }
             with contextlib.suppress(httpx.HTTPError, httpx.InvalidURL):
                 if (await self._client.post(url, content=body, headers=headers)).is_success:
@@ -182,8 +196,9 @@ class Provider:
             case ("POST", "v1", "models", owner, name, "predictions"):
                 await self._create(scope, await read_body(receive), send, model=f"{owner}/{name}")
             case ("GET", "v1", "predictions"):
-                jobs = [job.shown() for job in reversed(self.jobs.values())][:100]
-                await answer(send, 200, {"next": None, "previous": None, "results": jobs})
+                await answer(send, 200, self._page(scope["query_string"].decode("latin-1")))
+            case (_, "v1", "predictions", id, *_) if id in self.jobs and self._dice.stumbles(self.behaviour):
+                await problem(send, 500, "Internal server error")
             case ("GET", "v1", "predictions", id) if id in self.jobs:
                 await answer(send, 200, self.jobs[id].shown())
             case ("POST", "v1", "predictions", id, "cancel") if id in self.jobs:
@@ -197,6 +212,15 @@ class Provider:
                 await _reply(send, 200, self.jobs[id].files[name], "image/png")
             case _:
                 await problem(send, 404, "The requested resource could not be found.")
+
+    def _page(self, query: str) -> dict[str, Any]:
+        """Newest first, as Replicate lists; `cursor` is how many are left to show."""
+        cursor = re.search(r"(?:^|&)cursor=(\d{1,9})(?:&|$)", query)
+        end = min(int(cursor[1]), len(self.jobs)) if cursor else len(self.jobs)
+        first = max(0, end - _PAGE)
+        jobs = [job.shown() for job in itertools.islice(self.jobs.values(), first, end)]
+        following = f"{self.base}/v1/predictions?cursor={first}" if first else None
+        return {"next": following, "previous": None, "results": jobs[::-1]}
 
     async def _create(self, scope: Scope, raw: bytes, send: Send, *, model: str) -> None:
         fate = self._dice.cast(self.behaviour)
@@ -221,6 +245,10 @@ class Provider:
         if fate.submit == "garbage":
             await _reply(send, 201, b'{"id": "', "application/json")
             return
+        if fate.submit == "truncate":
+            await _break_off(send, job)
+            raise Cut
+        await asyncio.sleep(fate.answer_seconds)
         seconds = _wait_seconds(_header(scope, b"prefer") or "")
         await self._await_end(job, seconds)
         if self.is_down:
@@ -272,6 +300,14 @@ def _event(job: Job, number: int, name: str, data: str) -> str:
     # Their number is their place: read again, the same event has the same id.
     lines = "".join(f"data: {line}\n" for line in re.split("\r\n|\r|\n", data))
     return f"event: {name}\nid: {int(job.created_at.timestamp())}:{number}\n{lines}\n"
+
+
+async def _break_off(send: Send, job: Job) -> None:
+    """The first half of the answer to a create."""
+    body = msgspec.json.encode(job.created())
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 201, "headers": headers})
+    await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -25,6 +25,22 @@ def put(db: sqlite3.Connection, row: AuditRow) -> AuditRow:
     return replace(row, id=id)
 
 
+def keep(db: sqlite3.Connection, row: AuditRow) -> None:
+    """A row of another store, under its own id."""
+    db.execute(
+        f"INSERT OR REPLACE INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own columns
+        (row.id, to_micros(row.at), row.who, row.action, row.target, row.reason, row.outcome),
+    )
+
+
+def following(db: sqlite3.Connection, after: int, *, limit: int) -> list[AuditRow]:
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM audit WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608 - our own columns
+        (after, limit),
+    )
+    return [_row(row) for row in rows]
+
+
 def newest(db: sqlite3.Connection, *, before: int | None, limit: int) -> list[AuditRow]:
     rows = db.execute(
         f"SELECT {_COLUMNS} FROM audit WHERE id < coalesce(?, 9223372036854775807) ORDER BY id DESC LIMIT ?",  # noqa: S608 - our own columns

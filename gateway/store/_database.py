@@ -10,9 +10,12 @@ import sqlite3
 from pathlib import Path
 
 from gateway.contract.errors import ConfigurationError, refuse
-from gateway.store._encoding import decode_prediction, providers_of
+from gateway.store._encoding import FILE, decode_prediction, decode_state, providers_of, to_micros
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+# The lowest version that may write a file of ours: an earlier one leaves out what a later one relies on. Each later
+# version only adds to the schema, and raises this one only if it must.
+MIN_VERSION = 3
 BUSY_SECONDS = 5.0
 _APPLICATION_ID = 0x54_52_4E_54  # "TRNT": what `file` and other programs see in the header
 _LOG_BYTES = 64 * 1024 * 1024
@@ -40,6 +43,8 @@ class Database:
                 self.writer = self.connect_writer()
                 undo.callback(self.writer.close)
                 _bring_up(self.writer, version)
+                if version == 0:
+                    _sync_folder(path.parent)  # that there is such a file, as durable as what is in it
                 attach(self.reader)
             except sqlite3.Error as error:
                 remedy = "restore the file from a copy, or name another one in [store] url"
@@ -49,10 +54,15 @@ class Database:
     def connect_writer(self) -> sqlite3.Connection:
         db = connect(self.path)
         try:
+            # A new file gets its log by way of a rollback journal, whose removal must be as durable as what follows:
+            # one that came back after a power cut would take the file back to when it was empty.
+            db.execute("PRAGMA synchronous = EXTRA")
             if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
                 raise sqlite3.OperationalError("no write-ahead log is possible there")  # noqa: TRY301 - to be closed
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
+            # What is removed is overwritten: else it would lie in the file's free pages until chance overwrites it.
+            db.execute("PRAGMA secure_delete = ON")
             db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
             db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             db.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
@@ -85,7 +95,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def _lock(path: Path) -> int:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_folder(path.parent)
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except (OSError, ValueError) as error:
         raise _unusable(path, getattr(error, "strerror", None) or str(error)) from error
@@ -103,6 +113,24 @@ def _lock(path: Path) -> int:
     return lock
 
 
+def _make_folder(folder: Path) -> None:
+    """As durable as what will lie in it: a folder that a power cut takes away takes everything with it."""
+    missing = [folder, *folder.parents]
+    while missing and missing[-1].exists():
+        missing.pop()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for made in missing:
+        _sync_folder(made.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def attach(reader: sqlite3.Connection) -> None:
     """Connect it to the log: as long as a reader is, a failed writer can be replaced (see `_writer`)."""
     reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -115,13 +143,20 @@ def _examine(db: sqlite3.Connection, path: Path) -> int:
     if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
         raise _unusable(path, "it is another program's database", "name another file in [store] url")
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > SCHEMA_VERSION:
+    if version > SCHEMA_VERSION and (asked := _min_version(db, version)) > SCHEMA_VERSION:
         raise refuse(
-            f"a newer Turnout wrote this store (schema {version}, this one knows {SCHEMA_VERSION})",
+            f"a newer Turnout wrote this store (schema {version}, for {asked} and later; this one knows"
+            f" {SCHEMA_VERSION})",
             place=str(path),
             remedy="run that Turnout, or name another file in [store] url",
         )
     return version
+
+
+def _min_version(db: sqlite3.Connection, version: int) -> int:
+    """Which version a newer one has said is enough; its own, if it has said nothing that we can read."""
+    found = db.execute("SELECT value FROM setting WHERE name = 'store.min_version'").fetchone()
+    return int(found[0]) if found is not None and found[0].isdecimal() else version
 
 
 def _bring_up(db: sqlite3.Connection, version: int) -> None:
@@ -134,6 +169,11 @@ def _bring_up(db: sqlite3.Connection, version: int) -> None:
         db.executescript(f"BEGIN IMMEDIATE; {sql} PRAGMA application_id = {_APPLICATION_ID};")
         if step == 2:
             _fill_searched(db)
+        elif step == 3:
+            _fill_swept(db)
+            db.execute(
+                "INSERT OR REPLACE INTO setting (name, value) VALUES ('store.min_version', ?)", (str(MIN_VERSION),)
+            )
         db.execute(f"PRAGMA user_version = {step}")
         db.execute("COMMIT")
 
@@ -147,6 +187,18 @@ def _fill_searched(db: sqlite3.Connection) -> None:
             "UPDATE prediction SET model = ?, providers = ?, is_rescued = ? WHERE number = ?",
             (prediction.request.model, providers_of(prediction), prediction.is_rescued, number),
         )
+
+
+def _fill_swept(db: sqlite3.Connection) -> None:
+    """By what age predictions and files of earlier versions are swept."""
+    closed = db.execute("SELECT number, state, created_at FROM prediction WHERE is_open = 0")
+    for number, state, created_at in closed:
+        prediction = decode_state(state)
+        if not prediction.data_removed:
+            ended_at = to_micros(prediction.completed_at) if prediction.completed_at is not None else created_at
+            db.execute("UPDATE prediction SET ended_at = ? WHERE number = ?", (ended_at, number))
+    for id, body in db.execute("SELECT id, body FROM file"):
+        db.execute("UPDATE file SET expires_at = ? WHERE id = ?", (to_micros(FILE.decode(body).expires_at), id))
 
 
 def _unusable(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -12,16 +10,15 @@ import msgspec
 
 from gateway.contract.host import host_of
 from gateway.contract.prediction import Prediction, WebhookEvent
-from gateway.store._encoding import from_micros
-from gateway.store.protocol import AGES_SECONDS, Backlog, Delivery, Redelivery
+from gateway.store._change import SPACED, SPACING_MICROS, delivery_id, told_of
+from gateway.store._encoding import decode_history, encode_history, from_micros
+from gateway.store.protocol import AGES_SECONDS, Backlog, Delivery, Redelivery, Try
 
-# Replicate sends output and logs at most this often, each.
-SPACING_MICROS = 500_000
 _MOST_COUNTED = 20_000
 
 _COLUMNS = """
     d.id, p.id, p.owner, d.url, d.event, d.sequence, d.body, d.created_at, d.due_at, d.tries, d.is_final, d.ended,
-    d.last_status, d.last_error, d.fence
+    d.last_status, d.last_error, d.fence, d.history
 """
 
 
@@ -34,26 +31,17 @@ class Draft(msgspec.Struct, kw_only=True, frozen=True):
     replaces: int | None = None
 
 
-def delivery_id(prediction: str, event: str, sequence: int) -> str:
-    """The same event has the same id for ever."""
-    digest = hashlib.sha256(f"{prediction}|{event}|{sequence}".encode()).digest()
-    return "msg_" + base64.b32encode(digest).decode().lower()[:26]
-
-
 def draft(
     db: sqlite3.Connection, now: int, number: int | None, prediction: Prediction, events: list[str]
 ) -> list[Draft]:
     """What `events` make of the outbox. `number` is None for a prediction that is not written yet."""
     if prediction.request.webhook is None or not events:
         return []
-    if WebhookEvent.COMPLETED in events:
-        # The end says it all: what would be superseded in the same transaction is not written.
-        return [Draft(event=WebhookEvent.COMPLETED, sequence=prediction.deliveries, due_at=now)]
     drafts: list[Draft] = []
     sequence = prediction.deliveries
-    for event in dict.fromkeys(events):
+    for event in told_of(events):
         due_at, replaces = now, None
-        if number is not None and event in (WebhookEvent.OUTPUT, WebhookEvent.LOGS):
+        if number is not None and event in SPACED:
             due_at, replaces = _slot(db, now, number, event)
         drafts.append(Draft(event=event, sequence=sequence, due_at=due_at, replaces=replaces))
         sequence += replaces is None
@@ -125,9 +113,9 @@ def claim(
 
 def finish(
     db: sqlite3.Connection,
-    id: str,
+    now: int,
+    delivery: Delivery,
     *,
-    fence: int,
     ended: str | None,
     due_at: int | None,
     status: int | None,
@@ -135,13 +123,30 @@ def finish(
 ) -> bool:
     # The fence moves on, so that a try is recorded once. One that was superseded while it was being sent stays so,
     # unless it arrived.
-    cursor = db.execute(
+    found = db.execute(
+        "SELECT history FROM delivery WHERE id = ? AND fence = ? AND worker IS NOT NULL", (delivery.id, delivery.fence)
+    ).fetchone()
+    if found is None:
+        return False
+    tried = Try(at=from_micros(now), status=status, error=error)
+    db.execute(
         "UPDATE delivery SET tries = tries + 1, fence = fence + 1, worker = NULL, last_status = ?, last_error = ?,"
-        " ended = coalesce(?, ended), due_at = coalesce(?, due_at)"
-        " WHERE id = ? AND fence = ? AND worker IS NOT NULL",
-        (status, error, ended, due_at, id, fence),
+        " ended = coalesce(?, ended), due_at = coalesce(?, due_at), history = ? WHERE id = ?",
+        (status, error, ended, due_at, encode_history((*decode_history(found[0]), tried)), delivery.id),
     )
-    return cursor.rowcount == 1
+    if ended is not None:
+        # It was asked for once more, and its prediction's data was removed meanwhile.
+        db.execute(
+            "UPDATE delivery SET body = x'' WHERE id = ? AND EXISTS (SELECT 1 FROM prediction p"
+            " WHERE p.number = delivery.prediction AND p.is_open = 0 AND p.ended_at IS NULL)",
+            (delivery.id,),
+        )
+    return True
+
+
+def erase(db: sqlite3.Connection, number: int) -> None:
+    """What deliveries that have ended carried; one that is under way goes blank as it ends."""
+    db.execute("UPDATE delivery SET body = x'' WHERE prediction = ? AND ended IS NOT NULL", (number,))
 
 
 def void_claims(db: sqlite3.Connection, now: int) -> None:
@@ -170,8 +175,9 @@ def backlog(db: sqlite3.Connection, now: int, *, limit: int) -> list[Backlog]:
     rows = db.execute(
         # With a single min() the bare column comes from the row that has it.
         "SELECT host, count(*), sum(tries > 0), sum(created_at > ?), sum(created_at > ?), sum(created_at > ?),"
-        " min(created_at) AS oldest_at, last_error FROM"
-        " (SELECT host, tries, created_at, last_error FROM delivery WHERE ended IS NULL ORDER BY due_at LIMIT ?)"
+        " min(created_at) AS oldest_at, coalesce(last_error, 'HTTP ' || last_status) FROM"
+        " (SELECT host, tries, created_at, last_error, last_status FROM delivery WHERE ended IS NULL"
+        " ORDER BY due_at LIMIT ?)"
         " GROUP BY host ORDER BY oldest_at LIMIT ?",
         (young, middle, old, _MOST_COUNTED, limit),
     )
@@ -189,9 +195,11 @@ def backlog(db: sqlite3.Connection, now: int, *, limit: int) -> list[Backlog]:
 
 
 def redeliver(db: sqlite3.Connection, now: int, id: str) -> Redelivery:
+    # One that is blank has no body to bring any more.
     found = db.execute(
         "SELECT d.number, d.ended IS NULL AND d.worker IS NOT NULL FROM delivery d JOIN prediction p"
-        " ON p.number = d.prediction WHERE p.id = ? AND d.is_final = 1 ORDER BY d.sequence DESC LIMIT 1",
+        " ON p.number = d.prediction WHERE p.id = ? AND d.is_final = 1 AND length(d.body) > 0"
+        " ORDER BY d.sequence DESC LIMIT 1",
         (id,),
     ).fetchone()
     if found is None:
@@ -221,4 +229,5 @@ def _delivery(row: tuple[Any, ...]) -> Delivery:
         last_status=row[12],
         last_error=row[13],
         fence=row[14],
+        history=decode_history(row[15]),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -40,14 +40,29 @@ class Position(msgspec.Struct, array_like=True, frozen=True):
 
 # (beside which entry or None for the newest, most entries) → entries, nearest first.
 Fetch = Callable[[Position | None, int], Sequence[T]]
+Key = Callable[[T], tuple[datetime, str]]
+# Entries newest first, position of the next page, position of the previous page.
+Pages = tuple[list[T], str | None, str | None]
 
 
-def read_page(
-    fetch: Fetch[T], key: Callable[[T], tuple[datetime, str]], position: str | None, limit: int
-) -> tuple[list[T], str | None, str | None]:
-    """(entries newest first, position of the next page, position of the previous page)."""
+def read_page(fetch: Fetch[T], key: Key[T], position: str | None, limit: int) -> Pages[T]:
+    """Where a look needs no waiting."""
+    steps = page_steps(key, position, limit)
+    try:
+        wanted = next(steps)
+        while True:
+            wanted = steps.send(fetch(*wanted))
+    except StopIteration as end:
+        pages: Pages[T] = end.value
+        return pages
+
+
+def page_steps(
+    key: Key[T], position: str | None, limit: int
+) -> Generator[tuple[Position | None, int], Sequence[T], Pages[T]]:
+    """Yields what to fetch, is sent what was found, and ends with the page."""
     at = Position.parse(position) if position is not None else None
-    found = list(fetch(at, limit + 1))
+    found = list((yield at, limit + 1))
     has_more = len(found) > limit
     entries = found[:limit]
     is_back = at is not None and at.is_back
@@ -57,8 +72,8 @@ def read_page(
         return [], None, None
     older = _beside(key(entries[-1]), is_back=False)
     newer = _beside(key(entries[0]), is_back=True)
-    has_older = bool(fetch(older, 1)) if is_back else has_more
-    has_newer = has_more if is_back else at is not None and bool(fetch(newer, 1))
+    has_older = bool((yield older, 1)) if is_back else has_more
+    has_newer = has_more if is_back else at is not None and bool((yield newer, 1))
     return entries, str(older) if has_older else None, str(newer) if has_newer else None
 
 

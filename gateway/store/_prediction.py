@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -9,74 +10,23 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec.structs import replace
 
-from gateway.contract.errors import LeaseLost
+from gateway.contract.errors import LeaseLost, PredictionUnreadable
 from gateway.contract.fact import Effect, Happening, LedgerEntry, Notify, StreamEvent
 from gateway.contract.prediction import Prediction
-from gateway.store import _delivery
-from gateway.store._encoding import decode_prediction, encode_request, encode_state, providers_of, to_micros
-from gateway.store.protocol import Applied, Created, CreateResult, Reduce, Snapshot
+from gateway.store import _delivery, _view
+from gateway.store._cache import Cache, Row
+from gateway.store._change import IDEMPOTENCY_LIFETIME
+from gateway.store._encoding import (
+    decode_prediction,
+    encode_request,
+    encode_state,
+    foreign_of,
+    providers_of,
+    to_micros,
+)
+from gateway.store.protocol import Applied, Created, CreateResult, Held, Lease, Reduce, Snapshot
 
-IDEMPOTENCY_LIFETIME = timedelta(hours=24)
-
-_CACHE_BYTES = 16 * 1024 * 1024
-
-
-class Row(msgspec.Struct, frozen=True):
-    """A prediction as its row has it; `due_at` in microseconds, 0 is at once."""
-
-    number: int
-    prediction: Prediction
-    is_open: bool
-    due_at: int
-    worker: str | None
-    request_bytes: int
-    state_bytes: int
-
-
-class Cache:
-    """
-    Open predictions as they were last committed, so that a change needs no SELECT and no decoding.
-
-    Written in the writing thread; what a transaction puts here is seen by others once it is committed, and forgotten,
-    with all the rest, if it is not. Bounded by the encoded size.
-    """
-
-    def __init__(self, limit_bytes: int = _CACHE_BYTES) -> None:
-        self._committed: dict[str, Row] = {}
-        self._pending: dict[str, Row] = {}
-        self._limit_bytes = limit_bytes
-        self._bytes = 0
-
-    def committed(self, id: str) -> Prediction | None:
-        """From any thread."""
-        row = self._committed.get(id)
-        return row.prediction if row is not None else None
-
-    def find(self, id: str) -> Row | None:
-        return self._pending.get(id) or self._committed.get(id)
-
-    def put(self, row: Row) -> None:
-        """The last act of an operation: nothing that can fail may follow it."""
-        self._pending[row.prediction.id] = row
-
-    def end(self, is_committed: bool) -> None:
-        if not is_committed:
-            self._committed = {}
-            self._bytes = 0
-        else:
-            for id, row in self._pending.items():
-                before = self._committed.pop(id, None)
-                self._bytes -= _size(before) if before is not None else 0
-                if row.is_open:
-                    self._committed[id] = row
-                    self._bytes += _size(row)
-            while self._bytes > self._limit_bytes:
-                self._bytes -= _size(self._committed.pop(next(iter(self._committed))))
-        self._pending = {}
-
-
-def _size(row: Row) -> int:
-    return row.request_bytes + row.state_bytes
+log = logging.getLogger("turnout.store")
 
 
 class Predictions:
@@ -86,6 +36,8 @@ class Predictions:
         self.cache = Cache()
         self._reduce = reduce
         self._snapshot = snapshot
+        # Due, and nothing this version can go on with: not looked at again before a newer one has opened the file.
+        self._unreadable: set[str] = set()
 
     def create(
         self,
@@ -106,10 +58,11 @@ class Predictions:
         prediction = change.prediction
         request, state = encode_request(prediction.request), encode_state(prediction)
         is_open = not prediction.is_terminal
+        fence = 0 if worker is None else 1
         try:
             number = db.execute(
-                "INSERT INTO prediction (id, stream_token, owner, created_at, status, is_open, due_at, worker, state,"
-                " model, providers, is_rescued) VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?)",
+                "INSERT INTO prediction (id, stream_token, owner, created_at, status, is_open, due_at, worker, fence,"
+                " state, model, providers, is_rescued, ended_at) VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     prediction.id,
                     prediction.stream_token,
@@ -118,10 +71,12 @@ class Predictions:
                     prediction.status,
                     is_open,
                     worker,
+                    fence,
                     state,
                     prediction.request.model,
                     providers_of(prediction),
                     prediction.is_rescued,
+                    _view.ended_at(prediction, is_open=is_open, now=to_micros(now)),
                 ),
             ).lastrowid
         except sqlite3.IntegrityError:
@@ -135,17 +90,18 @@ class Predictions:
                 (prediction.owner, idempotency_key, body_hash, number, to_micros(now + IDEMPOTENCY_LIFETIME)),
             )
         change.write(number, known_attempts=0, snapshot=self._snapshot)
-        self.cache.put(Row(number, prediction, is_open, 0, worker, len(request), len(state)))
-        return CreateResult(outcome=Created.CREATED, prediction=prediction)
+        self.cache.put(Row(number, prediction, is_open, 0, worker, fence, len(request), len(state)))
+        lease = None if worker is None else Lease(worker=worker, fence=fence)
+        return CreateResult(outcome=Created.CREATED, prediction=prediction, lease=lease)
 
     def apply(
-        self, db: sqlite3.Connection, now: datetime, id: str, happening: Happening, *, worker: str | None
+        self, db: sqlite3.Connection, now: datetime, id: str, happening: Happening, *, lease: Lease | None
     ) -> Applied:
-        row = self._find(db, id)
+        row = self._find_for(db, id, lease)
         if row is None:
             raise KeyError(id)
-        if worker is not None and row.worker != worker:
-            raise LeaseLost(f"{worker} does not hold prediction {id}")
+        if lease is not None and (row.worker, row.fence) != (lease.worker, lease.fence):
+            raise LeaseLost(f"{lease.worker} does not hold prediction {id}")
         before = row.prediction
         reduction = self._reduce(before, happening, now)
         if reduction.prediction is before:
@@ -157,20 +113,29 @@ class Predictions:
             replace(reduction.prediction, revision=before.revision + 1),
             reduction.effects,
         )
-        state = encode_state(change.prediction)
+        state = encode_state(change.prediction, row.foreign)
+        is_erased = change.prediction.data_removed and not before.data_removed
         after = Row(
             row.number,
             change.prediction,
             reduction.is_open,
             0 if reduction.due_at is None else to_micros(reduction.due_at),
             row.worker,
-            row.request_bytes,
+            row.fence,
+            _erase(db, row, change.prediction) if is_erased else row.request_bytes,
             len(state),
+            foreign_of(state) if row.foreign is not None else None,
         )
-        _update(db, row, after, state)
+        _update(db, row, after, state, to_micros(now))
         change.write(row.number, known_attempts=len(before.attempts), snapshot=self._snapshot)
         self.cache.put(after)
         return Applied(prediction=change.prediction, changed=True, effects=reduction.effects)
+
+    def forget(self, db: sqlite3.Connection, id: str) -> None:
+        """Its row was written by somebody else: what is remembered of it holds no more."""
+        row = self._read(db, id)
+        if row is not None:
+            self.cache.put(row)
 
     # -- leases ------------------------------------------------------------------------------------------------
 
@@ -182,46 +147,77 @@ class Predictions:
         # A worker's pulse is also what sweeps.
         db.execute("DELETE FROM idempotency WHERE expires_at <= ?", (to_micros(now),))
 
-    def claim_due(self, db: sqlite3.Connection, now: datetime, worker: str, *, limit: int) -> list[Prediction]:
+    def claim_due(self, db: sqlite3.Connection, now: datetime, worker: str, *, limit: int) -> list[Held]:
         # Whoever asks is alive: what it holds it keeps, and is not handed to it twice.
         for name in _dead_holders(db, to_micros(now), worker):
             self.release(db, name, None)
-        ids = db.execute(
-            "SELECT id FROM prediction WHERE is_open = 1 AND worker IS NULL AND due_at <= ? ORDER BY due_at LIMIT ?",
-            (to_micros(now), limit),
-        ).fetchall()
-        claimed = [replace(row, worker=worker) for (id,) in ids if (row := self._find(db, id)) is not None]
-        self._hold(db, claimed)
-        return [row.prediction for row in claimed]
+        claimed: list[Row] = []
+        while len(claimed) < limit and (due := self._due(db, to_micros(now), limit - len(claimed))):
+            for row in due:
+                held = replace(row, worker=worker, fence=row.fence + 1)
+                db.execute(
+                    "UPDATE prediction SET worker = ?, fence = ? WHERE number = ?", (worker, held.fence, row.number)
+                )
+                self.cache.put(held)
+                claimed.append(held)
+        return [Held(prediction=row.prediction, lease=Lease(worker=worker, fence=row.fence)) for row in claimed]
+
+    def _due(self, db: sqlite3.Connection, now: int, limit: int) -> list[Row]:
+        """Some that are due and free; none, if there are none. Those that cannot be read are left where they are."""
+        while True:
+            found = db.execute(
+                "SELECT id FROM prediction WHERE is_open = 1 AND worker IS NULL AND due_at <= ?"
+                " AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY due_at LIMIT ?",
+                (now, msgspec.json.encode(sorted(self._unreadable)).decode(), limit),
+            ).fetchall()
+            rows: list[Row] = []
+            for (id,) in found:
+                try:
+                    row = self._find(db, id)
+                except PredictionUnreadable as error:
+                    log.warning("prediction %s is left as it is: %s", id, error)
+                    self._unreadable.add(id)
+                else:
+                    rows += [row] if row is not None else []
+            if rows or not found:
+                return rows
 
     def release(self, db: sqlite3.Connection, worker: str, ids: Sequence[str] | None) -> None:
+        """By the rows' columns alone: what cannot be read can be let go of."""
         if ids is None:
             found = db.execute("SELECT id FROM prediction WHERE is_open = 1 AND worker = ?", (worker,))
             ids = [id for (id,) in found.fetchall()]
-        rows = [row for id in ids if (row := self._find(db, id)) is not None and row.worker == worker]
-        self._hold(db, [replace(row, worker=None) for row in rows])
-
-    def _hold(self, db: sqlite3.Connection, rows: list[Row]) -> None:
-        db.executemany("UPDATE prediction SET worker = ? WHERE number = ?", [(row.worker, row.number) for row in rows])
-        for row in rows:
-            self.cache.put(row)
+        db.executemany("UPDATE prediction SET worker = NULL WHERE id = ? AND worker = ?", [(id, worker) for id in ids])
+        for id in ids:
+            row = self.cache.find(id)
+            if row is not None and row.worker == worker:
+                self.cache.put(replace(row, worker=None))
 
     # -- finding -----------------------------------------------------------------------------------------------
 
+    def _find_for(self, db: sqlite3.Connection, id: str, lease: Lease | None) -> Row | None:
+        try:
+            return self._find(db, id)
+        except PredictionUnreadable as error:
+            if lease is None:
+                raise
+            # A newer version has changed it under its holder, who can only let go.
+            raise LeaseLost(f"{lease.worker} cannot go on with prediction {id}: {error}") from error
+
     def _find(self, db: sqlite3.Connection, id: str) -> Row | None:
-        row = self.cache.find(id)
-        if row is not None:
-            return row
+        return self.cache.find(id) or self._read(db, id)
+
+    def _read(self, db: sqlite3.Connection, id: str) -> Row | None:
         found = db.execute(
-            "SELECT p.number, r.body, p.state, p.is_open, p.due_at, p.worker FROM prediction p"
+            "SELECT p.number, r.body, p.state, p.is_open, p.due_at, p.worker, p.fence FROM prediction p"
             " JOIN request r ON r.prediction = p.number WHERE p.id = ?",
             (id,),
         ).fetchone()
         if found is None:
             return None
-        number, request, state, is_open, due_at, worker = found
-        prediction = decode_prediction(request, state)
-        return Row(number, prediction, bool(is_open), due_at, worker, len(request), len(state))
+        number, request, state, is_open, due_at, worker, fence = found
+        prediction, foreign = decode_prediction(request, state), foreign_of(state)
+        return Row(number, prediction, bool(is_open), due_at, worker, fence, len(request), len(state), foreign)
 
     def _first(
         self, db: sqlite3.Connection, now: datetime, owner: str, key: str, body_hash: str
@@ -249,25 +245,38 @@ class Predictions:
         return CreateResult(outcome=Created.SAME, prediction=first.prediction)
 
 
-def _update(db: sqlite3.Connection, before: Row, after: Row, state: bytes) -> None:
+def _erase(db: sqlite3.Connection, row: Row, prediction: Prediction) -> int:
+    """Whatever lies beside the state of what was put in and what came out. The bytes of what is left of the request."""
+    if row.foreign is not None:
+        raise PredictionUnreadable(
+            f"a newer Turnout wrote prediction {prediction.id}: what it keeps of the data is for that one to erase"
+        )
+    request = encode_request(prediction.request)
+    db.execute("UPDATE request SET body = ? WHERE prediction = ?", (request, row.number))
+    db.execute("DELETE FROM event WHERE prediction = ? AND event <> 'done'", (row.number,))
+    _delivery.erase(db, row.number)
+    return len(request)
+
+
+def _update(db: sqlite3.Connection, before: Row, after: Row, state: bytes, now: int) -> None:
     """SQLite rewrites the indexes of every column that is named: most changes are of none of them."""
     prediction, earlier = after.prediction, before.prediction
-    names: list[str] = []
-    values: list[str | int | bytes] = [state]
-    if (after.is_open, after.due_at) != (before.is_open, before.due_at):
+    names: tuple[str, ...] = ()
+    values: list[str | int | bytes | None] = [state]
+    if (after.is_open, after.due_at, prediction.data_removed) != (before.is_open, before.due_at, earlier.data_removed):
         names += _DUE
-        values += (after.is_open, after.due_at)
+        values += (after.is_open, after.due_at, _view.ended_at(prediction, is_open=after.is_open, now=now))
     # Of what is searched by, nothing else changes: the model never, the rescue with the status.
     if prediction.status is not earlier.status or len(prediction.attempts) != len(earlier.attempts):
         names += _SEARCHED
         values += (prediction.status, providers_of(prediction), prediction.is_rescued)
-    db.execute(_UPDATES[len(names)], (*values, after.number))
+    db.execute(_UPDATES[names], (*values, after.number))
 
 
-_DUE = ("is_open", "due_at")
+_DUE = ("is_open", "due_at", "ended_at")
 _SEARCHED = ("status", "providers", "is_rescued")
-_UPDATES = {
-    len(names): f"UPDATE prediction SET {', '.join(f'{name} = ?' for name in ('state', *names))} WHERE number = ?"  # noqa: S608 - our own names
+_UPDATES: dict[tuple[str, ...], str] = {
+    names: f"UPDATE prediction SET {', '.join(f'{name} = ?' for name in ('state', *names))} WHERE number = ?"  # noqa: S608 - our own names
     for names in ((), _DUE, _SEARCHED, (*_DUE, *_SEARCHED))
 }
 

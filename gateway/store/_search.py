@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from gateway.contract.errors import PredictionUnreadable
 from gateway.contract.prediction import Prediction
 from gateway.store._encoding import decode_brief, to_micros
 from gateway.store._position import Position
@@ -37,7 +38,8 @@ def search(db: sqlite3.Connection, wanted: Search, *, position: str | None, limi
         f"SELECT number, created_at, id, model FROM ({source}) WHERE {conditions} LIMIT :limit",  # noqa: S608 - our own words
         values,
     ).fetchall()
-    found = tuple(_prediction(db, number, model) for number, _, _, model in rows[:limit])
+    looked = (_prediction(db, number, model) for number, _, _, model in rows[:limit])
+    found = tuple(one for one in looked if one is not None)
     if len(rows) > limit:
         _, last_at, last_id, _ = rows[limit - 1]
         return Page(predictions=found, next=str(Position(at=last_at, id=last_id)))
@@ -75,10 +77,13 @@ def _conditions(wanted: Search) -> tuple[str, dict[str, Any]]:
     return " AND ".join(conditions), values
 
 
-def _prediction(db: sqlite3.Connection, number: int, model: str) -> Prediction:
+def _prediction(db: sqlite3.Connection, number: int, model: str) -> Prediction | None:
     request, state = db.execute(
         "SELECT CASE WHEN length(r.body) <= ? THEN r.body END, p.state FROM prediction p"
         " JOIN request r ON r.prediction = p.number WHERE p.number = ?",
         (MOST_REQUEST_BYTES, number),
     ).fetchone()
-    return decode_brief(model, request, state)
+    try:
+        return decode_brief(model, request, state)
+    except PredictionUnreadable:
+        return None  # a page is not refused for one that this version cannot read

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from datetime import datetime
 
+from gateway.contract.errors import PredictionUnreadable
 from gateway.contract.prediction import Prediction
-from gateway.store._encoding import FILE, decode_prediction, from_micros, to_micros
+from gateway.store._encoding import FILE, decode_prediction, from_micros, is_foreign, to_micros
 from gateway.store._position import Position, read_page
 from gateway.store.protocol import FileRow, LedgerRow, Page, StoredEvent
 
@@ -14,7 +16,7 @@ _ENDLESS = 2**63 - 1
 
 # Keysets with a bound on either side: SQLite walks the index from one to the other, however long the list is.
 _PREDICTIONS = (
-    "SELECT r.body, p.state FROM prediction p JOIN request r ON r.prediction = p.number"
+    "SELECT p.created_at, p.id, r.body, p.state FROM prediction p JOIN request r ON r.prediction = p.number"
     " WHERE p.owner = ? AND (p.created_at, p.id) > (?, ?) AND (p.created_at, p.id) < (?, ?)"
 )
 _PREDICTIONS_OLDER = _PREDICTIONS + " ORDER BY p.created_at DESC, p.id DESC LIMIT ?"
@@ -45,13 +47,21 @@ def page(
     since = to_micros(created_after) if created_after is not None else -_ENDLESS
     until = to_micros(created_before) if created_before is not None else _ENDLESS
 
-    def fetch(at: Position | None, most: int) -> list[Prediction]:
+    def fetch(at: Position | None, most: int) -> list[tuple[int, str, bytes, bytes]]:
         sql = _PREDICTIONS_NEWER if at is not None and at.is_back else _PREDICTIONS_OLDER
-        rows = db.execute(sql, (owner, *_bounds(at, since, until), most))
-        return [decode_prediction(*row) for row in rows]
+        return db.execute(sql, (owner, *_bounds(at, since, until), most)).fetchall()
 
-    entries, older, newer = read_page(fetch, lambda entry: (entry.created_at, entry.id), position, limit)
-    return Page(predictions=tuple(entries), next=older, previous=newer)
+    entries, older, newer = read_page(fetch, lambda entry: (from_micros(entry[0]), entry[1]), position, limit)
+    readable = (_readable(request, state) for _, _, request, state in entries)
+    return Page(predictions=tuple(one for one in readable if one is not None), next=older, previous=newer)
+
+
+def _readable(request: bytes, state: bytes) -> Prediction | None:
+    """A list must not fail for one that this version cannot read: it is left out."""
+    try:
+        return decode_prediction(request, state)
+    except PredictionUnreadable:
+        return None
 
 
 def _bounds(at: Position | None, since: int, until: int) -> tuple[int, str, int, str]:
@@ -62,6 +72,34 @@ def _bounds(at: Position | None, since: int, until: int) -> tuple[int, str, int,
     elif at is not None:
         high = min(high, (at.at, at.id))
     return *low, *high
+
+
+def ended_at(prediction: Prediction, *, is_open: bool, now: int) -> int | None:
+    """What its row says of its age: nothing while it is open, or once there is nothing left to remove."""
+    if is_open or prediction.data_removed:
+        return None
+    return to_micros(prediction.completed_at) if prediction.completed_at is not None else now
+
+
+def maybes(db: sqlite3.Connection, *, created_after: datetime | None, limit: int) -> list[str]:
+    rows = db.execute(
+        "SELECT id FROM prediction WHERE number IN (SELECT prediction FROM ledger WHERE state = 'maybe')"
+        " AND created_at >= ? ORDER BY created_at DESC, id DESC LIMIT ?",
+        (to_micros(created_after) if created_after is not None else -_ENDLESS, limit),
+    )
+    return [id for (id,) in rows]
+
+
+def aged(db: sqlite3.Connection, *, before: datetime, limit: int) -> list[str]:
+    rows = db.execute(
+        "SELECT id, state FROM prediction WHERE ended_at < ? AND NOT EXISTS"
+        " (SELECT 1 FROM delivery d WHERE d.prediction = prediction.number AND d.ended IS NULL)"
+        " ORDER BY ended_at, number",
+        (to_micros(before),),
+    )
+    # What a newer version wrote is for that one to erase: who knows where it keeps the data.
+    own = (id for id, state in rows if not is_foreign(state))
+    return list(itertools.islice(own, limit))
 
 
 def find_attempt(db: sqlite3.Connection, token_hash: str) -> tuple[str, int] | None:
@@ -124,6 +162,11 @@ def files(
         return [FILE.decode(row[0]) for row in rows]
 
     return read_page(fetch, lambda row: (row.created_at, row.id), position, limit)
+
+
+def expired_files(db: sqlite3.Connection, now: int, *, limit: int) -> list[FileRow]:
+    rows = db.execute("SELECT body FROM file WHERE expires_at <= ? ORDER BY expires_at, id LIMIT ?", (now, limit))
+    return [FILE.decode(body) for (body,) in rows]
 
 
 def setting(db: sqlite3.Connection, name: str) -> str | None:

@@ -8,7 +8,7 @@ A store is built with the two pure functions it runs inside its transactions: `r
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -39,9 +39,29 @@ class Created(enum.StrEnum):
     CONFLICT = "conflict"  # it was seen with another body
 
 
+class Lease(msgspec.Struct, kw_only=True, frozen=True):
+    """
+    A worker's right to advance one prediction, and the number that proves it.
+
+    The fence grows each time the prediction changes hands, so that whoever held it before, the same worker included,
+    writes nothing any more.
+    """
+
+    worker: str
+    fence: int
+
+
+class Held(msgspec.Struct, kw_only=True, frozen=True):
+    """A prediction that was claimed, as it was at that moment."""
+
+    prediction: Prediction
+    lease: Lease
+
+
 class CreateResult(msgspec.Struct, kw_only=True, frozen=True):
     outcome: Created
     prediction: Prediction
+    lease: Lease | None = None  # with CREATED, if it was created as held
 
 
 class Applied(msgspec.Struct, kw_only=True, frozen=True):
@@ -69,6 +89,17 @@ class StoredEvent(msgspec.Struct, kw_only=True, frozen=True):
     at: datetime
 
 
+class Try(msgspec.Struct, kw_only=True, frozen=True):
+    """One try to deliver a webhook, as it was recorded."""
+
+    at: datetime
+    status: int | None = None  # HTTP; None: nobody answered
+    error: str | None = None
+
+
+MOST_TRIES_KEPT = 20
+
+
 class Delivery(msgspec.Struct, kw_only=True, frozen=True):
     """One webhook on its way. `id` is deterministic: the same event has the same id for ever."""
 
@@ -87,6 +118,7 @@ class Delivery(msgspec.Struct, kw_only=True, frozen=True):
     last_status: int | None = None
     last_error: str | None = None
     fence: int = 0
+    history: tuple[Try, ...] = ()  # the newest MOST_TRIES_KEPT, oldest first; kept over a redelivery
 
 
 class LedgerRow(msgspec.Struct, kw_only=True, frozen=True):
@@ -142,7 +174,7 @@ class Backlog(msgspec.Struct, kw_only=True, frozen=True):
     failing: int  # of them, tried at least once
     ages: tuple[int, int, int, int]  # of them, younger than each of AGES_SECONDS, and older than the last
     oldest_at: datetime
-    last_error: str | None  # of the oldest
+    last_error: str | None  # of the oldest; `HTTP 500` where that was the answer
 
 
 class Redelivery(enum.StrEnum):
@@ -163,9 +195,53 @@ class AuditRow(msgspec.Struct, kw_only=True, frozen=True):
     id: int = 0  # ascending; 0: not yet kept
 
 
+class Setting(msgspec.Struct, kw_only=True, frozen=True, tag="setting"):
+    """A kept setting, for `dump`."""
+
+    name: str
+    value: str
+
+
+class IdempotencyRow(msgspec.Struct, kw_only=True, frozen=True):
+    """That `key` of the owner stands for a prediction."""
+
+    key: str
+    body_hash: str
+    expires_at: datetime
+
+
+class Whole(msgspec.Struct, kw_only=True, frozen=True, tag="prediction"):
+    """Everything a store keeps of one prediction, for `dump`. Who holds it is not moved: nobody does there."""
+
+    prediction: Prediction
+    is_open: bool
+    due_at: datetime | None
+    events: tuple[StoredEvent, ...] = ()
+    ledger: tuple[LedgerRow, ...] = ()
+    deliveries: tuple[Delivery, ...] = ()
+    idempotency: tuple[IdempotencyRow, ...] = ()
+
+
+class KeptFile(msgspec.Struct, kw_only=True, frozen=True, tag="file"):
+    row: FileRow
+
+
+class KeptAudit(msgspec.Struct, kw_only=True, frozen=True, tag="audit"):
+    row: AuditRow
+
+
+Record = Whole | Setting | KeptFile | KeptAudit
+
+# An id of something that has changed; None: news may have been missed, so everything is to be looked at anew.
+Heard = Callable[[str | None], None]
+
+
 class Store(Protocol):
     """
-    Raises StoreUnavailable when it cannot commit (then nothing was), StoreOverloaded when its queue is full.
+    Raises StoreUnavailable when it cannot say that it committed, StoreOverloaded when its queue is full.
+
+    An unavailable store may have committed all the same (its answer was lost on the way); it never commits later than
+    it would have answered. Whoever must know repeats the verb: each is idempotent.
 
     Reads that serve a caller take `owner`: a foreign id is as good as none. `owner=None` is for the engine only.
     """
@@ -189,13 +265,14 @@ class Store(Protocol):
         """
         ...
 
-    async def apply(self, id: str, happening: Happening, *, worker: str | None = None) -> Applied:
+    async def apply(self, id: str, happening: Happening, *, lease: Lease | None = None) -> Applied:
         """
         The one door: reduce and commit state, events, ledger and deliveries in one transaction.
 
-        With `worker` set, raises LeaseLost if that worker does not hold the prediction (steps of the engine).
+        With `lease` set, raises LeaseLost if it is not the one the prediction is held by (steps of the engine).
         Without it (facts from providers, wishes of callers) it always goes through: a fact is true whoever learned it.
-        Raises KeyError for an id that does not exist.
+        A change to `data_removed` also erases the input, the stream events but for `done`, and what deliveries that
+        have ended carried. Raises KeyError for an id that does not exist.
         """
         ...
 
@@ -239,13 +316,17 @@ class Store(Protocol):
 
     async def ledger(self, id: str) -> list[LedgerRow]: ...
 
+    async def maybes(self, *, created_after: datetime | None = None, limit: int = 1_000) -> list[str]:
+        """Ids of predictions with a `maybe` row in their ledger, newest first."""
+        ...
+
     # -- leases ------------------------------------------------------------------------------------------------
 
     async def beat(self, worker: str, *, lease_seconds: float) -> None:
         """Announce or renew a worker. Its predictions are its own until `lease_seconds` from now (store time)."""
         ...
 
-    async def claim_due(self, worker: str, *, limit: int) -> list[Prediction]:
+    async def claim_due(self, worker: str, *, limit: int) -> list[Held]:
         """
         Take open predictions that are due and held by no living worker; they are held by `worker` now.
 
@@ -271,18 +352,18 @@ class Store(Protocol):
 
     async def finish_delivery(
         self,
-        id: str,
+        delivery: Delivery,
         *,
-        fence: int,
         ended: str | None,
         due_at: datetime | None = None,
         status: int | None = None,
         error: str | None = None,
     ) -> bool:
         """
-        Record one try. `ended=None` means try again at `due_at`. False: the fence was stale, nothing was written.
+        Record one try of a claimed delivery. `ended=None` means try again at `due_at`.
 
-        A fence is good for one record. A delivery that was superseded meanwhile stays so, unless it is `ended` now.
+        False: its fence was stale, nothing was written. A fence is good for one record. A delivery that was superseded
+        meanwhile stays so, unless it is `ended` now.
         """
         ...
 
@@ -313,6 +394,51 @@ class Store(Protocol):
         ...
 
     async def delete_file(self, id: str, *, owner: str) -> FileRow | None: ...
+
+    async def expire_files(self, *, limit: int = 100) -> list[FileRow]:
+        """Forget files whose time is over, and say which: their artifacts may go. Oldest first."""
+        ...
+
+    # -- retention ---------------------------------------------------------------------------------------------
+
+    async def aged(self, *, before: datetime, limit: int = 100) -> list[str]:
+        """
+        Ids of predictions that ended before `before` and still have their data, the oldest first.
+
+        Only those that are closed, and owed nothing: no delivery of theirs is under way.
+        """
+        ...
+
+    # -- replicas ----------------------------------------------------------------------------------------------
+
+    async def follow(self, worker: str, heard: Heard) -> None:
+        """
+        Until it is cancelled, call `heard` with the id of each prediction that somebody else has changed, if `worker`
+        holds it or it is watched. Survives every trouble of the store, and then says None.
+
+        A store that only one process can open has nothing to say.
+        """
+        ...
+
+    def watch(self, id: str) -> None:
+        """Hear of this prediction too, whoever holds it. Counted; heard of once as soon as it holds."""
+        ...
+
+    def unwatch(self, id: str) -> None: ...
+
+    async def exchange(self, topic: str, worker: str, body: bytes, *, lifetime_seconds: float) -> list[bytes]:
+        """Leave a note for the other replicas in place of one's last, and read theirs that are still alive."""
+        ...
+
+    # -- moving ------------------------------------------------------------------------------------------------
+
+    def dump(self) -> AsyncIterator[Record]:
+        """Everything, bit by bit; of what changes meanwhile either state. Nothing is held in memory whole."""
+        ...
+
+    async def load(self, records: Sequence[Record]) -> None:
+        """Keep these as they are, in place of those with the same ids; idempotent. For a store nobody serves from."""
+        ...
 
     # -- what people did -----------------------------------------------------------------------------------------
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ from gateway.contract.clock import Clock
 from gateway.contract.errors import StoreUnavailable
 from gateway.contract.fact import Effect, Happening
 from gateway.contract.prediction import Prediction
-from gateway.store import _audit, _delivery, _search, _view
+from gateway.store import _audit, _delivery, _moving, _search, _view
 from gateway.store._database import Database
 from gateway.store._encoding import FILE, from_micros, to_micros
 from gateway.store._prediction import Predictions
@@ -31,13 +32,18 @@ from gateway.store.protocol import (
     CreateResult,
     Delivery,
     FileRow,
+    Heard,
+    Held,
+    Lease,
     LedgerRow,
     Page,
+    Record,
     Redelivery,
     Reduce,
     Search,
     Snapshot,
     StoredEvent,
+    Whole,
 )
 
 T = TypeVar("T")
@@ -103,9 +109,9 @@ class SqliteStore:
             )
         )
 
-    async def apply(self, id: str, happening: Happening, *, worker: str | None = None) -> Applied:
+    async def apply(self, id: str, happening: Happening, *, lease: Lease | None = None) -> Applied:
         return await self._writer.submit(
-            lambda db: self._predictions.apply(db, self._clock.now(), id, happening, worker=worker)
+            lambda db: self._predictions.apply(db, self._clock.now(), id, happening, lease=lease)
         )
 
     async def get(self, id: str, *, owner: str | None = None) -> Prediction | None:
@@ -149,12 +155,15 @@ class SqliteStore:
     async def ledger(self, id: str) -> list[LedgerRow]:
         return self._read(lambda db: _view.ledger(db, id))
 
+    async def maybes(self, *, created_after: datetime | None = None, limit: int = 1_000) -> list[str]:
+        return await self._list(lambda db: _view.maybes(db, created_after=created_after, limit=limit))
+
     # -- leases ------------------------------------------------------------------------------------------------
 
     async def beat(self, worker: str, *, lease_seconds: float) -> None:
         await self._writer.submit(lambda db: self._predictions.beat(db, self._clock.now(), worker, lease_seconds))
 
-    async def claim_due(self, worker: str, *, limit: int) -> list[Prediction]:
+    async def claim_due(self, worker: str, *, limit: int) -> list[Held]:
         return await self._writer.submit(
             lambda db: self._predictions.claim_due(db, self._clock.now(), worker, limit=limit)
         )
@@ -185,9 +194,8 @@ class SqliteStore:
 
     async def finish_delivery(
         self,
-        id: str,
+        delivery: Delivery,
         *,
-        fence: int,
         ended: str | None,
         due_at: datetime | None = None,
         status: int | None = None,
@@ -195,7 +203,9 @@ class SqliteStore:
     ) -> bool:
         due = to_micros(due_at) if due_at is not None else None
         return await self._writer.submit(
-            lambda db: _delivery.finish(db, id, fence=fence, ended=ended, due_at=due, status=status, error=error)
+            lambda db: _delivery.finish(
+                db, to_micros(self._clock.now()), delivery, ended=ended, due_at=due, status=status, error=error
+            )
         )
 
     async def deliveries(self, id: str) -> list[Delivery]:
@@ -211,15 +221,28 @@ class SqliteStore:
     async def redeliver(self, id: str) -> Redelivery:
         return await self._writer.submit(lambda db: _delivery.redeliver(db, to_micros(self._clock.now()), id))
 
+    # -- replicas: there is nobody else -------------------------------------------------------------------------
+
+    async def follow(self, worker: str, heard: Heard) -> None:
+        await asyncio.Event().wait()
+
+    def watch(self, id: str) -> None: ...
+
+    def unwatch(self, id: str) -> None: ...
+
+    async def exchange(self, topic: str, worker: str, body: bytes, *, lifetime_seconds: float) -> list[bytes]:
+        return []
+
     # -- files -------------------------------------------------------------------------------------------------
 
     async def put_file(self, row: FileRow) -> None:
-        values = (row.id, row.owner, to_micros(row.created_at), FILE.encode(row))
+        values = (row.id, row.owner, to_micros(row.created_at), to_micros(row.expires_at), FILE.encode(row))
 
         def put(db: sqlite3.Connection) -> None:
             db.execute(
-                "INSERT INTO file (id, owner, created_at, body) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
-                " SET created_at = excluded.created_at, body = excluded.body WHERE owner = excluded.owner",
+                "INSERT INTO file (id, owner, created_at, expires_at, body) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id)"
+                " DO UPDATE SET created_at = excluded.created_at, expires_at = excluded.expires_at,"
+                " body = excluded.body WHERE owner = excluded.owner",
                 values,
             )
 
@@ -241,6 +264,37 @@ class SqliteStore:
             return row
 
         return await self._writer.submit(delete)
+
+    async def expire_files(self, *, limit: int = 100) -> list[FileRow]:
+        def expire(db: sqlite3.Connection) -> list[FileRow]:
+            rows = _view.expired_files(db, to_micros(self._clock.now()), limit=limit)
+            db.executemany("DELETE FROM file WHERE id = ?", [(row.id,) for row in rows])
+            return rows
+
+        return await self._writer.submit(expire)
+
+    # -- retention ---------------------------------------------------------------------------------------------
+
+    async def aged(self, *, before: datetime, limit: int = 100) -> list[str]:
+        return await self._list(lambda db: _view.aged(db, before=before, limit=limit))
+
+    # -- moving ------------------------------------------------------------------------------------------------
+
+    async def dump(self) -> AsyncIterator[Record]:
+        place: _moving.Place | None = _moving.Place()
+        while place is not None:
+            records, place = await self._list(partial(_moving.read, place=place))
+            for record in records:
+                yield record
+
+    async def load(self, records: Sequence[Record]) -> None:
+        def write(db: sqlite3.Connection) -> None:
+            for record in records:
+                _moving.write(db, record)
+                if isinstance(record, Whole):
+                    self._predictions.forget(db, record.prediction.id)
+
+        await self._writer.submit(write)
 
     # -- what people did -----------------------------------------------------------------------------------------
 

@@ -222,6 +222,11 @@ SPEND_MAYBE = _counter(
     "Dollars expected of attempts that may have been billed, when that became so.",
     *(PROVIDER, MODEL),
 )
+DOUBLE_BILL = _gauge(
+    "turnout.spend.double_bill.dollars",
+    "{USD}",
+    "Dollars that may have been billed beside the one bill of a prediction, of the last day: an upper bound.",
+)
 SPEND_WASTED = _counter(
     "turnout.spend.wasted.dollars", "{USD}", "Dollars settled for attempts that won nothing.", PROVIDER, MODEL, WASTE
 )

@@ -51,6 +51,7 @@ class Sources(msgspec.Struct, kw_only=True, frozen=True):
     delivering: Callable[[], tuple[int, datetime | None]] = lambda: (0, None)  # webhooks in hand, the oldest's event
     receivers: Callable[[], Mapping[str, int]] = dict  # by state
     headroom: Callable[[], Mapping[str, float]] = dict  # by provider
+    double_bill_nanos: Callable[[], int] = int  # an upper bound
     policy_version: Callable[[], str] = str
     local_backend: Callable[[], Mapping[str, Any]] = dict  # what it says of its health
 
@@ -58,13 +59,18 @@ class Sources(msgspec.Struct, kw_only=True, frozen=True):
 class Metrics(Observer):
     """
     Counts what is announced. Attributes are names from the configuration and fixed words, never ids and nothing a
-    caller made up.
+    caller made up. `instance` tells it apart from others that send the same numbers.
 
     The registry is its own: several may live in one process. `exporters` are sent the same numbers once a minute.
     """
 
     def __init__(
-        self, *, version: str = "", offers: Iterable[str] = (), exporters: Iterable[MetricExporter] = ()
+        self,
+        *,
+        version: str = "",
+        instance: str = "",
+        offers: Iterable[str] = (),
+        exporters: Iterable[MetricExporter] = (),
     ) -> None:
         self._tallies = {
             one.name: Tally(one, divisor=NANOS if one in _DOLLARS else 1)
@@ -77,7 +83,7 @@ class Metrics(Observer):
         add = adding(self._distributions.values(), scope=SCOPE)
         self._provider = MeterProvider(
             metric_readers=[PrometheusReader(self._registry, add), *(PushingReader(one, add) for one in exporters)],
-            resource=Resource.get_empty().merge(Resource({"service.name": "turnout", "service.version": version})),
+            resource=Resource.get_empty().merge(Resource(_named(version, instance))),
             exemplar_filter=AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
         )
@@ -132,6 +138,7 @@ class Metrics(Observer):
             of.HEADROOM.name: self._headroom,
             of.SPEND_RESERVED.name: self._reserved,
             of.RECEIVERS.name: self._receivers,
+            of.DOUBLE_BILL.name: self._double_bill,
             of.POLICY.name: self._policy,
             of.LOCAL_UP.name: self._local,
             of.LOCAL_QUEUE.name: lambda: self._local_said("queue"),
@@ -186,9 +193,12 @@ class Metrics(Observer):
             return
         if entry.state == "settled":
             settlement = "unknown" if entry.nanos is None else "priced"
-        self._settlements.add(entry.provider, model, settlement)
+        if entry.corrects_nanos is None:
+            self._settlements.add(entry.provider, model, settlement)
         if settlement == "priced" and entry.nanos is not None:
-            self._spend.add(entry.provider, model, entry.basis, amount=entry.nanos)
+            # A counter takes nothing back: where less is told later, the difference stays.
+            more = max(0, entry.nanos - (entry.corrects_nanos or 0))
+            self._spend.add(entry.provider, model, entry.basis, amount=more)
         elif settlement == "maybe" and entry.nanos is not None:
             self._maybe.add(entry.provider, model, amount=entry.nanos)
         if entry.given_up_at is not None:
@@ -299,6 +309,10 @@ class Metrics(Observer):
             held = self._sources.held()
             yield from ((nanos / NANOS, (provider,)) for provider, nanos in reserved_nanos(held).items())
 
+    def _double_bill(self) -> Iterable[tuple[float, tuple[str, ...]]]:
+        if self._sources is not None:
+            yield self._sources.double_bill_nanos() / NANOS, ()
+
     def _receivers(self) -> Iterable[tuple[float, tuple[str, ...]]]:
         if self._sources is not None:
             yield from ((count, (state,)) for state, count in self._sources.receivers().items())
@@ -318,6 +332,11 @@ class Metrics(Observer):
             yield said, ()
 
 
+def _named(version: str, instance: str) -> dict[str, str]:
+    name = {"service.name": "turnout", "service.version": version}
+    return name | ({"service.instance.id": instance} if instance else {})
+
+
 def _observing(
     instrument: Instrument, ask: Callable[[], Iterable[tuple[float, tuple[str, ...]]]]
 ) -> Callable[[CallbackOptions], Iterable[Observation]]:
@@ -332,7 +351,7 @@ def _is_known(entry: LedgerEntry, before: Prediction | None) -> bool:
     """An attempt whose fate nobody knows was told when that became so, and is not told again when it is given up."""
     if entry.state != "maybe" or before is None or entry.attempt > len(before.attempts):
         return False
-    return before.attempts[entry.attempt - 1].status is AttemptStatus.UNKNOWN
+    return before.attempts[entry.attempt - 1].status in (AttemptStatus.UNKNOWN, AttemptStatus.ABANDONED)
 
 
 def _offer_parts(offer: str) -> tuple[str, str, str]:

@@ -18,10 +18,18 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import msgspec
 
-from gateway.contract.errors import CallbackForged, Failure, JobLost, ModelFailed, OutcomeUnknown, PollFailed
+from gateway.contract.errors import (
+    CallbackForged,
+    Failure,
+    JobLost,
+    ModelFailed,
+    OutcomeUnknown,
+    PollFailed,
+    SendWithheld,
+)
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.money import Cost
-from gateway.contract.provider import Call, Callback, Callbacks, Cancel, Cancellation, Capabilities
+from gateway.contract.provider import Call, Callback, Callbacks, Cancel, Cancellation, Capabilities, Found
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -41,6 +49,9 @@ class ManualClock:
 
     def now(self) -> datetime:
         return self._start + timedelta(seconds=self._elapsed_seconds)
+
+    def wall(self) -> datetime:
+        return self.now()
 
     def monotonic(self) -> float:
         return self._elapsed_seconds
@@ -157,6 +168,7 @@ class Script(msgspec.Struct, kw_only=True, frozen=True):
     polls_failing: int = 0  # so many polls do not get through
     poll_raises: Exception | None = None  # every poll ends with this
     cancel: Cancellation | Exception | None = None  # the answer to a cancel; None: what fits its state
+    listed_seconds: float = 0.0  # until a job that was started stands in the provider's list
 
 
 class Job:
@@ -168,6 +180,7 @@ class Job:
         self.attempt = call.attempt
         self.idempotency_id = call.idempotency_id
         self.callback_url = call.callback_url
+        self.input = call.input
         self.script = script
         self.started_at = at  # monotonic seconds
         self.runs_at = at + script.queue_seconds
@@ -222,7 +235,9 @@ class FakeProvider:
     def capabilities_for(self, options: Mapping[str, Any]) -> Capabilities:
         return self.capabilities
 
-    async def submit(self, call: Call, *, on_fact: Any = None) -> Fact:
+    async def submit(self, call: Call, *, on_fact: Any = None, may_send: Callable[[], bool] | None = None) -> Fact:
+        if may_send is not None and not may_send():
+            raise SendWithheld
         self.submits.append(call)
         script = self._script(call) if callable(self._script) else self._script
         await asyncio.sleep(script.arrive_seconds)
@@ -261,6 +276,18 @@ class FakeProvider:
         if job.script.cancel is not Cancellation.TOO_LATE:
             job.canceled_at = self._clock.monotonic()
         return job.script.cancel or Cancellation.STOPPED
+
+    async def find(self, call: Call, *, since: datetime) -> tuple[Found, ...]:
+        now = self._clock.monotonic()
+        found: list[Found] = []
+        for job in self.jobs if self.capabilities.lists else ():
+            created_at = self._clock.now() - timedelta(seconds=now - job.started_at)
+            if created_at < since or now < job.started_at + job.script.listed_seconds:
+                continue
+            is_certain = call.callback_url is not None and job.callback_url == call.callback_url
+            if is_certain or (call.callback_url is None is job.callback_url and job.input == call.input):
+                found.append(Found(handle={"id": job.id}, created_at=created_at, is_certain=is_certain))
+        return tuple(found)
 
     async def read_callback(
         self, headers: Mapping[str, str], body: bytes, *, now: datetime, secret: str | None = None
@@ -357,4 +384,10 @@ class FakeProvider:
             output=job.script.output if phase is Phase.SUCCEEDED else None,
             failure=(job.script.failure or ModelFailed().failure) if phase is Phase.FAILED else None,
             cost=job.script.cost,
+            started_at=self._began(job),
         )
+
+    def _began(self, job: Job) -> datetime | None:
+        """When it began to run; None for one that was stopped in the queue."""
+        now = self._clock.monotonic()
+        return self._clock.now() - timedelta(seconds=now - job.runs_at) if job.is_billed(now) else None

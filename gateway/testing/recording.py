@@ -27,6 +27,7 @@ from gateway.contract.provider import (
     File,
     HttpRequest,
     HttpResponse,
+    Listing,
     ServerSentEvent,
 )
 
@@ -55,11 +56,11 @@ class Recording(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields
     `case`: one of CASES, or a word of its own. `kind`: recorded (seen on the wire), documented (as the vendor's pages
     or specification have it), derived (composed from a documented schema). `call` are fields of `Call`.
 
-    Each step has `do` (submit, poll, cancel, callback, upload), the `request` that has to be sent (those of its fields
-    that are named), the `response` (`status`, `headers`, and `json`, `text` or `base64`), and what is to be understood
-    in `expect`: `{"fact": …}`, `{"failure": …}`, `{"ask": …}`, `{"cancellation": …}`, `{"callback": …}`,
-    `{"forged": true}`, `{"text": …}`, `{"nothing": true}` or `{"request": "built"}`. A step `ask` goes on with what the
-    adapter asked for beside.
+    Each step has `do` (submit, poll, cancel, listing, callback, upload), the `request` that has to be sent (those of
+    its fields that are named), the `response` (`status`, `headers`, and `json`, `text` or `base64`), and what is to be
+    understood in `expect`: `{"fact": …}`, `{"failure": …}`, `{"ask": …}`, `{"cancellation": …}`, `{"callback": …}`,
+    `{"listing": {"found": […], "next": …}}`, `{"forged": true}`, `{"text": …}`, `{"nothing": true}` or
+    `{"request": "built"}`. A step `ask` goes on with what the adapter asked for beside; a `listing` has a `since`.
     """
 
     case: str
@@ -162,6 +163,14 @@ class Conversation:
 
     def _cancel(self, step: dict[str, Any]) -> tuple[Any, HttpRequest | None]:
         return self._query(step, self.adapter.cancel(self.handle), self.adapter.read_cancel)
+
+    def _listing(self, step: dict[str, Any]) -> tuple[Any, HttpRequest | None]:
+        since = datetime.fromisoformat(step["since"])
+
+        def read(handle: dict[str, str], response: HttpResponse) -> Any:
+            return self.adapter.read_listing(self.call, since, response)
+
+        return self._query(step, self.adapter.listing(self.call, since), read, handle={})
 
     def _upload(self, step: dict[str, Any]) -> tuple[Any, HttpRequest | None]:
         said = step["file"]
@@ -274,6 +283,14 @@ def assert_outcome(outcome: Any, expected: Any) -> None:
         case "ask":
             assert isinstance(outcome, Ask), outcome
             assert_request(outcome.request, wanted)
+        case "listing":
+            assert isinstance(outcome, Listing), outcome
+            assert len(outcome.found) == len(wanted["found"]), outcome
+            for job, one in zip(outcome.found, wanted["found"], strict=True):
+                assert_subset(msgspec.to_builtins(job), one)
+            assert (outcome.next is None) == (wanted["next"] is None), outcome
+            if wanted["next"] is not None:
+                assert_request(outcome.next, wanted["next"])
         case "cancellation":
             assert outcome is Cancellation(wanted), outcome
         case "text":

@@ -81,7 +81,7 @@ async def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path) -> 
     assert acknowledged.keys() <= seen
     # Whatever was not ended is handed to the next worker.
     await store.beat("next", lease_seconds=30)
-    claimed = {prediction.id for prediction in await store.claim_due("next", limit=100_000)}
+    claimed = {held.prediction.id for held in await store.claim_due("next", limit=100_000)}
     ended = {id for id in seen if (kept := await store.get(id)) is not None and kept.is_terminal}
     assert claimed == seen - ended
     await store.aclose()

@@ -17,6 +17,7 @@ import pytest
 
 from gateway.contract.errors import NotSent, OutcomeUnknown, PollFailed, PoolExhausted, ProviderFailure
 from gateway.contract.fact import Fact, Phase
+from providers import _line
 from providers._driver import HttpDriver
 from tests.unit.providers.echo_adapter import EchoAdapter, a_call
 
@@ -370,6 +371,17 @@ async def test_a_submit_that_meets_a_closing_connection_is_unknown_and_never_rep
         with pytest.raises(OutcomeUnknown):
             await driver.submit(a_call())
     assert (served.connections, len(served.requests)) == (1, 2)
+
+
+async def test_an_idle_connection_is_closed_before_a_submit_can_meet_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _line.SUBMIT_KEEP_ALIVE_SECONDS < 5, "what servers keep at the least: Node's and uvicorn's"
+    monkeypatch.setattr(_line, "SUBMIT_KEEP_ALIVE_SECONDS", 0.05)
+    async with upstream(answering) as (driver, served):
+        await driver.submit(a_call())
+        async with asyncio.timeout(5):
+            await served.all_gone.wait()
+        await driver.submit(a_call())
+    assert (served.connections, len(served.requests)) == (2, 2)
 
 
 # -- valid answers ---------------------------------------------------------------------------------------------------

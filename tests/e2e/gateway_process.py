@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import httpx
 
@@ -64,12 +65,10 @@ class GatewayProcess:
         if self.is_running:
             raise RuntimeError("it runs already")
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        command = [sys.executable, "-m", "gateway", "serve", "--config", "config.toml", "--port", str(self._port)]
+        arguments = ["serve", "--config", "config.toml", "--port", str(self._port)]
         # Files, not pipes: nobody has to read them for the process to go on.
         with (self.folder / "stdout.log").open("wb") as out, (self.folder / "stderr.log").open("ab") as err:
-            self._process = subprocess.Popen(
-                command, cwd=self.folder, env=kept | self._environ, stdin=subprocess.DEVNULL, stdout=out, stderr=err
-            )
+            self._process = self._spawn(arguments, kept | self._environ, out, err)
         try:
             self._await_ready(time.monotonic() + seconds)
         except BaseException:
@@ -79,8 +78,17 @@ class GatewayProcess:
 
     def stop(self, *, seconds: float = STOP_SECONDS) -> None:
         """SIGTERM: it drains, and ends with 0."""
-        process = self._running()
-        process.send_signal(signal.SIGTERM)
+        self.ask_to_stop()
+        self.wait(seconds=seconds)
+
+    def ask_to_stop(self) -> None:
+        self._running().send_signal(signal.SIGTERM)
+
+    def wait(self, *, seconds: float = STOP_SECONDS) -> None:
+        """It was asked to end; with 0 it has."""
+        process = self._process
+        if process is None:
+            return
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -115,6 +123,12 @@ class GatewayProcess:
             self.kill()
         elif self.is_running:
             self.stop()
+
+    def _spawn(
+        self, arguments: list[str], environ: dict[str, str], out: IO[bytes], err: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "gateway", *arguments]
+        return subprocess.Popen(command, cwd=self.folder, env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:

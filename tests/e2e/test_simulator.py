@@ -20,7 +20,7 @@ import pytest
 import replicate
 from PIL import Image
 from replicate.exceptions import ModelError, ReplicateError
-from standardwebhooks.webhooks import Webhook
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from gateway.contract.errors import ConfigurationError, OutcomeUnknown, RateLimited
 from gateway.contract.fact import Phase
@@ -221,6 +221,37 @@ async def test_lost_webhooks_are_not_sent_and_the_job_is_there_to_be_polled(http
     assert [json.loads(content)["id"] for _, content in hook.received] == [told["id"]]
 
 
+async def test_callbacks_come_more_than_once_and_late_where_it_is_asked_for(http: httpx.AsyncClient) -> None:
+    async with (
+        receiver() as hook,
+        Simulator({"one": quick(duplicate=1.0, late=1.0, late_seconds=0.2)}) as simulator,
+    ):
+        prediction = (await create(http, simulator.url("one"), webhook=hook.url)).json()
+        assert (prediction["status"], hook.received) == ("succeeded", [])
+        for _ in range(2):
+            await hook.arrived.acquire()
+    assert {(headers["webhook-id"], content) for headers, content in hook.received} == {
+        (hook.received[0][0]["webhook-id"], hook.received[0][1])
+    }
+
+
+async def test_a_forger_is_quicker_and_cannot_sign(http: httpx.AsyncClient) -> None:
+    async with receiver() as hook, Simulator({"one": quick(forged=1.0)}) as simulator:
+        await create(http, simulator.url("one"), webhook=hook.url)
+        for _ in range(2):
+            await hook.arrived.acquire()
+        secret = simulator.secret
+    told = {}
+    for headers, content in hook.received:
+        try:
+            Webhook(secret).verify(content, headers)
+        except WebhookVerificationError:
+            told["forged"] = json.loads(content)["status"]
+        else:
+            told["true"] = json.loads(content)["status"]
+    assert told == {"forged": "failed", "true": "succeeded"}
+
+
 # -- faults ----------------------------------------------------------------------------------------------------------
 
 
@@ -260,6 +291,45 @@ async def test_garbage_is_unknown_and_its_job_runs() -> None:
         with pytest.raises(OutcomeUnknown):
             await driver.submit(a_call())
         assert len(simulator.books("one")) == 1
+
+
+async def test_an_answer_that_breaks_off_is_unknown_and_its_job_runs() -> None:
+    async with Simulator({"one": quick(truncate=1.0)}) as simulator, driving(simulator) as driver:
+        with pytest.raises(OutcomeUnknown):
+            await driver.submit(a_call())
+        assert len(simulator.books("one")) == 1
+
+
+async def test_a_slow_answer_comes_after_the_jobs_callback(http: httpx.AsyncClient) -> None:
+    async with (
+        receiver() as hook,
+        Simulator({"one": quick(slow=1.0, slow_seconds=0.2)}) as simulator,
+        asyncio.TaskGroup() as group,
+    ):
+        answer = group.create_task(create(http, simulator.url("one"), wait=0, webhook=hook.url))
+        await hook.arrived.acquire()
+        assert not answer.done()
+    assert answer.result().json()["id"] == json.loads(hook.received[0][1])["id"]
+
+
+async def test_a_stumble_answers_a_poll_and_touches_no_job(http: httpx.AsyncClient) -> None:
+    async with Simulator({"one": quick(stumble=0.5, seed=1)}) as simulator:
+        id = (await create(http, simulator.url("one"))).json()["id"]
+        answers = [await http.get(f"{simulator.url('one')}/predictions/{id}") for _ in range(20)]
+    assert {answer.status_code for answer in answers} == {200, 500}
+    assert {answer.json()["status"] for answer in answers} == {"succeeded", 500}
+
+
+async def test_a_listing_goes_on_by_its_cursor_to_the_first_job(http: httpx.AsyncClient) -> None:
+    async with Simulator({"one": QUICK}) as simulator:
+        made = [(await create(http, simulator.url("one"), wait=0)).json()["id"] for _ in range(205)]
+        listed: list[str] = []
+        page = f"{simulator.url('one')}/predictions"
+        while page:
+            shown = (await http.get(page)).json()
+            listed += [one["id"] for one in shown["results"]]
+            page = shown["next"]
+    assert listed == made[::-1]
 
 
 async def test_throttling_names_a_time_and_starts_nothing() -> None:

@@ -21,7 +21,15 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "policies": frozenset({"gateway.contract"}),
     "providers": frozenset({"gateway.contract"}),
     "local_backend": frozenset({"gateway.contract"}),
-    "gateway.config": frozenset({"gateway.contract", "policies.document", "policies.reading"}),
+    "gateway.config": frozenset(
+        {
+            "gateway.contract",
+            "policies.document",
+            "policies.reading",
+            "gateway.store.address",  # what may be written there: nothing is opened
+            "gateway.store.durability",
+        }
+    ),
     "gateway.net": frozenset({"gateway.contract"}),  # its errors only: it raises AddressForbidden
     "gateway.routing": frozenset({"gateway.contract", "policies", "gateway.config.model"}),
     "gateway.store": frozenset({"gateway.contract"}),
@@ -46,6 +54,10 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "gateway.demo": None,
     "gateway.commands": None,
     "gateway.link": None,
+    "gateway.commission": frozenset({"gateway.contract"}),
+    "gateway.reception": frozenset({"gateway.contract", "gateway.config"}),
+    "gateway.drain": frozenset({"gateway.contract", "gateway.engine", "gateway.delivery"}),
+    "gateway.workers": None,
     "gateway.app": None,
     "gateway.cli": None,
 }
@@ -54,13 +66,16 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
 ONLY_FOR: dict[str, frozenset[str]] = {
     "gateway.app": frozenset({"gateway.cli", "gateway.commands"}),
     "gateway.cli": frozenset({"gateway.__main__"}),
-    "gateway.edge": frozenset({"gateway.app"}),
-    "gateway.link": frozenset({"gateway.app"}),
+    "gateway.edge": frozenset({"gateway.app", "gateway.workers"}),
+    "gateway.link": frozenset({"gateway.app", "gateway.workers"}),
+    "gateway.workers": frozenset({"gateway.commands"}),
     "gateway.commands": frozenset({"gateway.cli", "gateway.app"}),
     "gateway.demo": frozenset({"gateway.cli", "gateway.commands"}),
     "gateway.testing": frozenset(),
     "gateway.simulator": frozenset({"gateway.cli", "gateway.commands", "gateway.demo"}),
-    "gateway.telemetry": frozenset({"gateway.app", "gateway.cli", "gateway.commands", "gateway.demo"}),
+    "gateway.telemetry": frozenset(
+        {"gateway.app", "gateway.workers", "gateway.cli", "gateway.commands", "gateway.demo"}
+    ),
 }
 
 # Third parties of the rooms that are kept bare. A room that is not named here may use what the project depends on.
@@ -77,6 +92,7 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "litestar": frozenset({"gateway.api", "gateway.app"}),
     "opentelemetry": frozenset({"gateway.telemetry"}),
     "onnxruntime": frozenset({"local_backend"}),
+    "redis": frozenset({"gateway.store"}),
 }
 
 # Here time, chance and names are handed in: one seed replays them.

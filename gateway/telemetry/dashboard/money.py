@@ -96,6 +96,13 @@ def _doubt() -> Row:
                 unit="currencyUSD",
             ),
             Panel(
+                title="Billed twice, at most",
+                about="Of the last day. Every replica reads it from the store they share: they tell the same.",
+                targets=(Target(_Q.now(of.DOUBLE_BILL, how="max"), "upper bound"),),
+                kind="stat",
+                unit="currencyUSD",
+            ),
+            Panel(
                 title="Wasted per hour",
                 about=of.WASTE.about,
                 targets=(Target(f"{_Q.rate(of.SPEND_WASTED, of.WASTE)} * 3600", legend(of.WASTE)),),

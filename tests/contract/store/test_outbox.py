@@ -8,11 +8,12 @@ import hashlib
 import json
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from gateway.contract.fact import Notify
 from gateway.contract.prediction import Prediction
-from gateway.store.protocol import Delivery, Redelivery, Store
+from gateway.store.protocol import Delivery, Redelivery, Store, Try
 from tests.contract.store import toy
 
 HOOK = "https://Hooks.Example:8443/one?x=1"
@@ -61,10 +62,10 @@ async def test_a_claimed_delivery_is_nobody_elses_until_its_lease_is_over(store:
     [second] = await _claim(store)
     assert (second.id, second.body, second.fence) == (first.id, first.body, 2)
     # The one whose lease ran out comes late: what it says is not recorded.
-    assert await store.finish_delivery(first.id, fence=first.fence, ended="delivered", status=200) is False
+    assert await store.finish_delivery(first, ended="delivered", status=200) is False
     [unchanged] = await store.deliveries(prediction.id)
     assert (unchanged.ended, unchanged.tries, unchanged.last_status) == (None, 0, None)
-    assert await store.finish_delivery(second.id, fence=second.fence, ended="delivered", status=204) is True
+    assert await store.finish_delivery(second, ended="delivered", status=204) is True
     [done] = await store.deliveries(prediction.id)
     assert (done.ended, done.tries, done.last_status) == ("delivered", 1, 204)
     assert await store.next_delivery_at() is None
@@ -75,17 +76,18 @@ async def test_a_try_is_recorded_once(store: Store, clock: toy.ManualClock) -> N
     await store.apply(prediction.id, toy.succeeded())
     [claimed] = await _claim(store)
     again_at = clock.now() + timedelta(seconds=2)
-    record = {"fence": claimed.fence, "ended": None, "due_at": again_at, "status": 503, "error": "no"}
-    results = await asyncio.gather(*(store.finish_delivery(claimed.id, **record) for _ in range(5)))
+    record = {"ended": None, "due_at": again_at, "status": 503, "error": "no"}
+    results = await asyncio.gather(*(store.finish_delivery(claimed, **record) for _ in range(5)))
     assert sorted(results) == [False] * 4 + [True]
     [delivery] = await store.deliveries(prediction.id)
     assert (delivery.tries, delivery.last_status, delivery.last_error, delivery.ended) == (1, 503, "no", None)
+    assert delivery.history == (Try(at=clock.now(), status=503, error="no"),)
     assert await _claim(store) == []
     assert await store.next_delivery_at() == again_at
     clock.advance(2)
     [retried] = await _claim(store)
     assert (retried.id, retried.body, retried.tries) == (claimed.id, claimed.body, 1)
-    assert await store.finish_delivery(retried.id, fence=retried.fence, ended="exhausted") is True
+    assert await store.finish_delivery(retried, ended="exhausted") is True
     clock.advance(10_000)
     assert await _claim(store) == []
 
@@ -97,7 +99,8 @@ async def test_a_fence_nobody_holds_records_nothing(store: Store, id: str | None
     [delivery] = await store.deliveries(prediction.id)
     if fence != 0:
         await _claim(store)
-    assert await store.finish_delivery(id or delivery.id, fence=fence, ended="delivered") is False
+    held = msgspec.structs.replace(delivery, id=id or delivery.id, fence=fence)
+    assert await store.finish_delivery(held, ended="delivered") is False
     [unchanged] = await store.deliveries(prediction.id)
     assert (unchanged.ended, unchanged.tries) == (None, 0)
 
@@ -126,12 +129,25 @@ async def test_excluded_hosts_are_passed_over_whatever_their_port_and_case(store
     assert [d.url for d in await _claim(store)] == [HOOK]
 
 
+async def test_many_excluded_hosts_do_not_stand_before_the_one_that_is_free(
+    store: Store, clock: toy.ManualClock
+) -> None:
+    dead = [f"dead{n}.example" for n in range(9)]
+    for host in (*dead, *dead, "free.example"):
+        await store.apply((await _created(store, f"https://{host}/")).id, toy.succeeded())
+        clock.advance(0.001)
+    [claimed] = await _claim(store, limit=1, exclude_hosts=frozenset(dead))
+    assert claimed.url == "https://free.example/"
+    assert await _claim(store, limit=1, exclude_hosts=frozenset(dead)) == []
+    assert [d.url for d in await _claim(store, limit=1, exclude_hosts=frozenset(dead[:-1]))] == [f"https://{dead[-1]}/"]
+
+
 async def test_the_end_supersedes_whatever_was_not_sent(store: Store) -> None:
     prediction = toy.prediction(webhook=HOOK)
     await store.create(prediction, effects=[Notify(event="start")])
     await store.apply(prediction.id, toy.said("a"))
     [start, output] = await _claim(store)
-    await store.finish_delivery(start.id, fence=start.fence, ended="delivered", status=200)
+    await store.finish_delivery(start, ended="delivered", status=200)
     other = await _created(store)
     await store.apply(other.id, toy.said("b"))
     await store.apply(prediction.id, toy.succeeded())
@@ -143,7 +159,7 @@ async def test_the_end_supersedes_whatever_was_not_sent(store: Store) -> None:
     assert [d.ended for d in await store.deliveries(other.id)] == [None]
     # The one that was on its way when the end came: if it arrived, it arrived; it is not tried again.
     retry_at = toy.START + timedelta(seconds=1)
-    assert await store.finish_delivery(output.id, fence=output.fence, ended=None, due_at=retry_at, status=500) is True
+    assert await store.finish_delivery(output, ended=None, due_at=retry_at, status=500) is True
     assert [(d.ended, d.tries) for d in await store.deliveries(prediction.id)][1] == ("superseded", 1)
 
 
@@ -152,7 +168,7 @@ async def test_one_that_was_superseded_on_its_way_and_arrived_is_delivered(store
     await store.apply(prediction.id, toy.said("a"))
     [output] = await _claim(store)
     await store.apply(prediction.id, toy.succeeded())
-    assert await store.finish_delivery(output.id, fence=output.fence, ended="delivered", status=200) is True
+    assert await store.finish_delivery(output, ended="delivered", status=200) is True
     assert [d.ended for d in await store.deliveries(prediction.id)] == ["delivered", None]
 
 
@@ -206,7 +222,7 @@ async def test_after_a_pause_news_are_due_at_once(store: Store, clock: toy.Manua
     prediction = await _created(store)
     await store.apply(prediction.id, toy.said("a"))
     [sent] = await _claim(store)
-    await store.finish_delivery(sent.id, fence=sent.fence, ended="delivered", status=200)
+    await store.finish_delivery(sent, ended="delivered", status=200)
     clock.advance(3)
     await store.apply(prediction.id, toy.said("ab"))
     assert (await store.deliveries(prediction.id))[1].due_at == clock.now()
@@ -219,7 +235,7 @@ async def test_a_redelivery_is_the_same_delivery_as_if_it_had_never_been_tried(
     await store.apply(prediction.id, toy.said("half"))
     await store.apply(prediction.id, toy.succeeded())
     [first] = await _claim(store)
-    assert await store.finish_delivery(first.id, fence=first.fence, ended="delivered", status=204)
+    assert await store.finish_delivery(first, ended="delivered", status=204)
     assert await _claim(store) == []
     clock.advance(86_400)
     assert await store.redeliver(prediction.id) is Redelivery.DUE
@@ -227,7 +243,7 @@ async def test_a_redelivery_is_the_same_delivery_as_if_it_had_never_been_tried(
     assert (again.id, again.body, again.url, again.sequence) == (first.id, first.body, first.url, first.sequence)
     assert (again.tries, again.ended) == (0, None)
     assert again.fence > first.fence
-    assert not await store.finish_delivery(first.id, fence=first.fence, ended="exhausted")
+    assert not await store.finish_delivery(first, ended="exhausted")
 
 
 async def test_one_that_waits_for_its_next_try_is_due_at_once(store: Store, clock: toy.ManualClock) -> None:
@@ -235,7 +251,7 @@ async def test_one_that_waits_for_its_next_try_is_due_at_once(store: Store, cloc
     await store.apply(prediction.id, toy.succeeded())
     [first] = await _claim(store)
     later = clock.now() + timedelta(hours=5)
-    assert await store.finish_delivery(first.id, fence=first.fence, ended=None, due_at=later, error="down")
+    assert await store.finish_delivery(first, ended=None, due_at=later, error="down")
     assert await store.redeliver(prediction.id) is Redelivery.DUE
     assert [one.id for one in await _claim(store)] == [first.id]
 
@@ -246,7 +262,7 @@ async def test_what_is_being_sent_is_not_made_due_twice(store: Store) -> None:
     [first] = await _claim(store)
     assert await store.redeliver(prediction.id) is Redelivery.SENDING
     assert await _claim(store) == []
-    assert await store.finish_delivery(first.id, fence=first.fence, ended="delivered")
+    assert await store.finish_delivery(first, ended="delivered")
 
 
 async def test_without_a_delivery_of_the_end_there_is_nothing_to_send_again(store: Store) -> None:
@@ -264,7 +280,7 @@ async def test_the_backlog_counts_what_waits_by_host_with_its_ages(store: Store,
     dead = await _created(store, "https://dead.example/x")
     await store.apply(dead.id, toy.succeeded())
     [first] = await _claim(store)
-    await store.finish_delivery(first.id, fence=first.fence, ended=None, due_at=clock.now(), error="no route")
+    await store.finish_delivery(first, ended=None, due_at=clock.now(), error="no route")
     clock.advance(700)
     for _ in range(2):
         late = await _created(store, "https://dead.example/y")
@@ -275,10 +291,19 @@ async def test_the_backlog_counts_what_waits_by_host_with_its_ages(store: Store,
     gone = await _created(store, "https://over.example/")
     await store.apply(gone.id, toy.succeeded())
     [over] = [one for one in await _claim(store) if one.prediction == gone.id]
-    await store.finish_delivery(over.id, fence=over.fence, ended="delivered")
+    await store.finish_delivery(over, ended="delivered")
     first_host, second_host = await store.backlog()
     assert (first_host.host, first_host.waiting, first_host.failing) == ("dead.example", 3, 1)
     assert (first_host.ages, first_host.oldest_at, first_host.last_error) == ((0, 2, 0, 1), toy.START, "no route")
     assert (second_host.host, second_host.waiting, second_host.failing) == ("fine.example", 1, 0)
     assert (second_host.ages, second_host.last_error) == ((1, 0, 0, 0), None)
     assert [one.host for one in await store.backlog(limit=1)] == ["dead.example"]
+
+
+async def test_the_backlog_says_what_a_host_that_answers_has_answered(store: Store, clock: toy.ManualClock) -> None:
+    one = await _created(store, "https://broken.example/x")
+    await store.apply(one.id, toy.succeeded())
+    [delivery] = await _claim(store)
+    await store.finish_delivery(delivery, ended=None, due_at=clock.now(), status=500)
+    [broken] = await store.backlog()
+    assert (broken.host, broken.failing, broken.last_error) == ("broken.example", 1, "HTTP 500")

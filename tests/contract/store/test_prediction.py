@@ -365,7 +365,7 @@ async def test_the_real_lifecycle_goes_through_it_to_its_end(open_store: OpenSto
     prediction = toy.prediction(webhook=HOOK)
     await store.beat("w", lease_seconds=30)
     await store.create(prediction, worker="w")
-    await store.apply(prediction.id, toy.begun("t"), worker="w")
+    await store.apply(prediction.id, toy.begun("t"), lease=toy.lease("w"))
     assert [row.state for row in await store.ledger(prediction.id)] == ["reserved"]
     await store.apply(prediction.id, toy.said(["a ", "b "]))
     clock.advance(2)

@@ -28,7 +28,7 @@ from gateway.contract.fact import (
     StreamEvent,
 )
 from gateway.contract.prediction import Prediction, Request, Status
-from gateway.store.protocol import Reduction
+from gateway.store.protocol import Lease, Reduction
 
 START = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 BROKEN = ModelFailed("this one cannot be shown").failure
@@ -42,6 +42,9 @@ class ManualClock:
     def now(self) -> datetime:
         return self._now
 
+    def wall(self) -> datetime:
+        return self._now
+
     def monotonic(self) -> float:
         return (self._now - START).total_seconds()
 
@@ -50,6 +53,10 @@ class ManualClock:
 
 
 ids = SeededIds(20)
+
+
+def lease(worker: str, fence: int = 1) -> Lease:
+    return Lease(worker=worker, fence=fence)
 
 
 def prediction(**changes: Any) -> Prediction:

@@ -47,6 +47,9 @@ class ManualClock:
     def now(self) -> datetime:
         return self.at
 
+    def wall(self) -> datetime:
+        return self.now()
+
     def monotonic(self) -> float:
         return self.seconds
 

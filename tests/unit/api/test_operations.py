@@ -317,7 +317,7 @@ async def test_a_webhook_is_sent_again_as_it_was(desk: Desk) -> None:
     [first] = await desk.store.claim_deliveries("w", limit=9, lease_seconds=9)
     sending = await desk.post(f"predictions/{one.id}/redeliver", WHY)
     assert (sending.status_code, "on its way" in sending.json()["detail"]) == (409, True)
-    await desk.store.finish_delivery(first.id, fence=first.fence, ended="exhausted", error="dead")
+    await desk.store.finish_delivery(first, ended="exhausted", error="dead")
     assert (await desk.get(f"predictions/{one.id}"))["can_redeliver"]
     done = await desk.post(f"predictions/{one.id}/redeliver", WHY)
     assert done.json()["outcome"] == "done"
@@ -458,3 +458,10 @@ async def test_a_predictions_own_page_is_what_web_names(desk: Desk) -> None:
 async def test_without_a_dashboard_web_is_the_prediction_itself(tmp_path: Path) -> None:
     body = (await World(tmp_path).post()).json()
     assert body["urls"]["web"] == body["urls"]["get"]
+
+
+async def test_the_ledger_tells_what_may_have_been_billed(desk: Desk) -> None:
+    told = await desk.get("ledger", hours="24", limit="10")
+    assert told["double_bill_upper_bound"] == {"nanos": 0, "rows": 0, "unpriced": 0}
+    assert (told["lines"], told["is_all"]) == ([], True)
+    assert (await desk.admin.get("/ops/v1/ledger?hours=9999")).status_code == 422

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.contract.errors import StoreOverloaded, StoreUnavailable
+from gateway.contract.errors import StoreError, StoreOverloaded, StoreUnavailable
 from gateway.contract.prediction import Status, WebhookEvent
 from tests.unit.api.fakes import ADMIN, ALICE, BEGIN, FILES_VERSION, OLD_VERSION, PUBLIC, VERSION, World, replace
 
@@ -78,6 +78,21 @@ async def test_a_wait_that_fails_after_acceptance_still_tells_the_id(world: Worl
     assert reply.status_code == 201
     assert reply.json()["status"] == "starting"
     assert reply.json()["id"] == world.only.id
+
+
+@pytest.mark.parametrize(
+    ("error", "is_certain"), [(StoreOverloaded("full"), True), (StoreUnavailable("no answer from 10.0.0.9"), False)]
+)
+async def test_nothing_changed_is_only_said_where_it_is_certain(
+    world: World, error: StoreError, is_certain: bool
+) -> None:
+    """A store that did not answer may have committed: only a key makes the repeat the same prediction."""
+    world.engine.failures = [error]
+    reply = await world.post()
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+    said = reply.json()["detail"]
+    assert ("nothing was changed" in said, "same Idempotency-Key" in said) == (is_certain, not is_certain)
+    assert str(error) not in said
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from gateway.api import Repeats, recall
-from gateway.api.repeat import Posting
+from gateway.api.repeat import ANSWERED_SECONDS, Posting
 from gateway.contract.errors import StoreUnavailable
 from tests.unit.api.fakes import ALICE, BOB, VERSION, Peer, World
 
@@ -266,3 +267,41 @@ async def test_what_is_remembered_is_bounded() -> None:
         found.append(await repeats.earlier(asking, is_retry=False, now=1.0))
     assert found == [None] * 7 + ["p7", "p8", "p9"]
     assert repeats._under_way == {}
+
+
+def another_process(world: World, folder: Path) -> World:
+    """One that shares the store, and knows nothing of the first one's connections."""
+    return World(folder, engine=world.engine, store=world.store, clock=world.clock, ids=world.ids, is_shared=True)
+
+
+async def test_a_post_that_says_it_is_a_repeat_is_found_by_another_process(world: World, tmp_path: Path) -> None:
+    first = poster(world, x_stainless_retry_count="0")
+    await first.run()
+    other = another_process(world, tmp_path)
+    again = poster(other, x_stainless_retry_count="1")
+    await again.run()
+    assert again.json["id"] == first.json["id"]
+    assert (b"turnout-repeat", b"true") in again.sent[0]["headers"]
+
+
+async def test_other_posts_are_new_to_another_process(world: World, tmp_path: Path) -> None:
+    first = poster(world, x_stainless_retry_count="0")
+    await first.run()
+    other = another_process(world, tmp_path)
+    silent = poster(other)  # it does not say that it is a repeat
+    first_try = poster(other, x_stainless_retry_count="0")
+    somebody_else = poster(other, BOB.text, x_stainless_retry_count="1")
+    other_body = poster(other, body=BODY.replace(b"hi", b"ho"), x_stainless_retry_count="1")
+    for peer in (silent, first_try, somebody_else, other_body):
+        await peer.run()
+    assert len({peer.json["id"] for peer in (first, silent, first_try, somebody_else, other_body)}) == 5
+
+
+async def test_what_was_posted_minutes_ago_is_not_meant(world: World, tmp_path: Path) -> None:
+    first = poster(world, x_stainless_retry_count="0")
+    await first.run()
+    other = another_process(world, tmp_path)
+    world.clock.pass_(ANSWERED_SECONDS + 1)
+    again = poster(other, x_stainless_retry_count="1")
+    await again.run()
+    assert again.json["id"] != first.json["id"]

@@ -73,6 +73,7 @@ async def test_both_schemes_are_taken(world: World, scheme: str) -> None:
         "Bearer é",
         f"Bearer {ALICE.text}x",
     ],
+    ids=["basic", "no token", "blank", "no scheme", "the hash", "long", "not ASCII", "one letter more"],
 )
 async def test_a_wrong_token_is_told_in_the_words_of_replicate(world: World, header: str) -> None:
     reply = await world.nobody.get("/v1/account", headers=[(b"authorization", header.encode("latin-1"))])

@@ -27,6 +27,9 @@ class ManualClock:
     def now(self) -> datetime:
         return START + timedelta(seconds=self.seconds)
 
+    def wall(self) -> datetime:
+        return self.now()
+
     def monotonic(self) -> float:
         return self.seconds
 

@@ -153,6 +153,36 @@ async def test_broken_transfers_are_tried_again_from_the_start(room: Room, tmp_p
     assert list((tmp_path / "drafts").iterdir()) == []
 
 
+async def test_broken_off_half_way_it_leaves_nothing_and_the_repeat_gives_the_same_links(
+    room: Room, tmp_path: Path
+) -> None:
+    """As a drain does: one file is here, the other is half here, and whoever goes on with it copies only the second."""
+    is_half_here = asyncio.Event()
+
+    async def stall(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ncontent-length: 100000\r\n\r\n" + PNG[:20])
+        await writer.drain()
+        is_half_here.set()
+        await asyncio.sleep(60)
+
+    whole = room.server.put("/a.png", file(PNG))
+    half = room.server.put("/b.png", stall, file(PNG))
+    first = await room.collect([whole])
+    copying = asyncio.create_task(room.collect([whole, half]))
+    async with asyncio.timeout(5):
+        await is_half_here.wait()
+    copying.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.wait({copying})
+    assert copying.cancelled()
+    assert list((tmp_path / "drafts").iterdir()) == []
+
+    links = await room.collect([whole, half])
+    assert links[:1] == first
+    assert [await room.content(link) for link in links] == [PNG, PNG]
+    assert room.server.requests == ["/a.png", "/b.png", "/b.png"]
+
+
 @pytest.mark.parametrize(
     "answer", [hang_up, stop_half_way, file(b"", status="500 Broken"), file(b"", status="429 Many")]
 )

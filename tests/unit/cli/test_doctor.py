@@ -13,6 +13,7 @@ from gateway.cli import main
 from gateway.commands import doctor
 from gateway.commands.doctor import Finding, Level
 from gateway.config.load import Loaded, parse
+from tests.redis.server import RedisServer
 
 
 def loaded(text: str, folder: Path, **environ: str) -> Loaded:
@@ -73,6 +74,12 @@ def test_a_public_address_without_tls_is_told(url: str, host: str, calls_back: b
     assert doctor.public_url(url, host, calls_back=calls_back).level is level
 
 
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @pytest.fixture
 def taken() -> Iterator[int]:
     with socket.socket() as listener:
@@ -100,6 +107,60 @@ def test_a_store_that_is_locked_or_none_is_told(tmp_path: Path) -> None:
     assert (locked.level, "locked" in locked.text) == (Level.FAIL, True)
     file.write_bytes(b"this is no database, and long enough to tell" * 100)
     assert doctor.store_file(file).level is Level.FAIL
+
+
+def test_what_a_201_stands_for_is_told_for_the_store_that_is_set(tmp_path: Path) -> None:
+    (_, _, sqlite) = doctor.store(loaded("", tmp_path))
+    assert sqlite.text == (
+        "at a 201 it is in the store's file on disk, fsynced. "
+        "What can be lost: nothing by a crash or a power cut, all of it with the disk"
+    )
+    for durability, word in (
+        ("aof-always", "in the server's log on disk, fsynced"),
+        ("everysec", "the last two seconds"),
+        ("wait:1", "in the memory of the server and of another server"),
+        ("wait:3", "of 3 other servers, and within two seconds on the server's disk"),  # theirs nobody has asked
+    ):
+        text = f'[store]\nurl = "redis://127.0.0.1:{closed_port()}"\ndurability = "{durability}"\n'
+        *_, said = doctor.store(loaded(text, tmp_path))
+        assert (said.level, said.about, word in said.text) == (Level.OK, "accepted", True)
+        assert durability in said.text
+
+
+def test_a_redis_server_says_what_it_is_and_what_is_wrong_with_it(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        text = f'[store]\nurl = "{server.url}"\ntimeout_seconds = 1\n'
+        fine, _ = doctor.store(loaded(text, tmp_path))
+        assert (fine.level, fine.text.startswith("Redis ")) == (Level.OK, True)
+        assert f"127.0.0.1:{server.port}, no replica" in fine.text
+        with server.client() as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            _, wrong, _ = doctor.store(loaded(text, tmp_path))
+            assert (wrong.level, wrong.remedy) == (Level.FAIL, "set maxmemory-policy noeviction there")
+            _, wrong, _ = doctor.store(loaded(text + 'checks = "warn"\n', tmp_path))
+            assert wrong.level is Level.WARN
+            assert client.dbsize() == 0, "nothing is written"
+
+
+def test_a_redis_server_that_lets_us_in_by_another_password_is_told_and_none_is_shown(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        text = f'[store]\nurl = "{server.url}"\n'
+        with server.client() as client:
+            client.config_set("requirepass", "canary")
+        wrong, _ = doctor.store(loaded(text, tmp_path))
+        assert (wrong.level, wrong.remedy) == (Level.FAIL, "set [store] password")
+        text += 'password = "env:REDIS_PASSWORD"\n'
+        refused, _ = doctor.store(loaded(text, tmp_path, REDIS_PASSWORD="wrong canary"))
+        assert (refused.level, refused.remedy) == (Level.FAIL, "correct [store] username and password")
+        fine, _ = doctor.store(loaded(text, tmp_path, REDIS_PASSWORD="canary"))
+        assert (fine.level, fine.about) == (Level.OK, "store")
+    assert "canary" not in repr([wrong, refused, fine])
+
+
+def test_a_redis_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+    wrong, _ = doctor.store(loaded(f'[store]\nurl = "redis://127.0.0.1:{closed_port()}"\n', tmp_path))
+    assert (wrong.level, "Connection refused" in wrong.text) == (Level.FAIL, True)
+    assert wrong.remedy == "start it, or name another in [store] url"
 
 
 def test_a_folder_is_examined_where_it_would_be_made_and_nothing_is_left_there(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def test_the_model_is_seen_whole() -> None:
     assert [path for path, _ in ALL] == [
         "server",
         "store",
+        "retention",
         "artifacts",
         "keys",
         "webhooks",

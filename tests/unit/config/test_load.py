@@ -11,6 +11,7 @@ from gateway.config.load import BUILT_IN, Loaded, load, parse
 from gateway.config.model import Config
 from gateway.config.secret import Secret
 from gateway.contract.errors import ConfigurationError
+from gateway.store.address import RedisAddress
 
 HASH = "sha256:" + "0123456789abcdef" * 4
 
@@ -108,8 +109,60 @@ def test_a_byte_order_mark_and_windows_lines_do_no_harm(tmp_path: Path) -> None:
             'leave it empty for a Unix socket, or write "tcp://127.0.0.1:0"',
         ),
         (
-            '[store]\nurl = "redis://localhost"',
-            'turnout.toml:2: store.url: no store lives there; write "sqlite:///PATH" with the path of a file',
+            '[store]\nurl = "mysql://localhost"',
+            'turnout.toml:2: store.url: no store lives there; write "sqlite:///PATH" for one process, or '
+            '"redis://HOST:PORT/0" (rediss://, redis+cluster://) for many',
+        ),
+        (
+            '[store]\nurl = "redis://user:hunter2@localhost"',
+            "turnout.toml:2: store.url: there is a user or password in this address; "
+            'write [store] username, and password = "env:NAME" or "file:PATH"',
+        ),
+        (
+            '[store]\nurl = "redis://a,b"',
+            "turnout.toml:2: store.url: a lone server has one address; "
+            'write "redis+cluster://HOST:PORT,HOST:PORT" for a cluster',
+        ),
+        (
+            '[store]\nurl = "redis+cluster://a:1/3"',
+            "turnout.toml:2: store.url: a cluster has no databases; leave out /3",
+        ),
+        (
+            '[store]\nurl = "redis://localhost/none"',
+            "turnout.toml:2: store.url: this is no database of Redis; "
+            'write its number behind the slash: "redis://HOST:PORT/0"',
+        ),
+        (
+            '[store]\nurl = "redis://"',
+            'turnout.toml:2: store.url: there is no host in this address; write "redis://HOST:PORT/0"',
+        ),
+        (
+            '[store]\nurl = "redis://localhost?ssl=no"',
+            "turnout.toml:2: store.url: this is more than an address; "
+            "leave out what begins with ? or #: [store] has the rest",
+        ),
+        (
+            '[store]\nurl = "redis://localhost"\npassword = "hunter2"',
+            "turnout.toml:3: store.password: a secret is not written out here; "
+            'write "env:NAME" or "file:PATH" and keep the secret there',
+        ),
+        (
+            '[store]\ndurability = "wait:0"',
+            'turnout.toml:2: store.durability: "wait:0" is not known; '
+            'write "aof-always", "everysec", or "wait:N" with the number of replicas that confirm a write',
+        ),
+        (
+            '[store]\nchecks = "wran"',
+            'turnout.toml:2: store.checks: "wran" is not known; did you mean "warn"?',
+        ),
+        (
+            '[store]\nprefix = "{a}"',
+            'turnout.toml:2: store.prefix: "{a}" cannot begin a key; use letters, digits and . _ : -, at most 64',
+        ),
+        (
+            "[server]\nworkers = 2",
+            "turnout.toml:2: server.workers: a SQLite store is for one process; "
+            'write workers = 1, or use Redis: url = "redis://HOST:PORT/0" in [store]',
         ),
         (
             '[store]\nurl = "sqlite:///:memory:"',
@@ -472,3 +525,30 @@ def test_a_policy_that_a_key_names_must_exist_and_must_stay(tmp_path: Path, capl
     loaded.policies.look()
     assert "ours" in loaded.policies.current().names
     assert 'turnout.toml:3: keys.app.policy: unknown policy "ours"' in caplog.text
+
+
+def test_a_store_in_redis_is_read_with_its_password(tmp_path: Path) -> None:
+    text = """
+        [server]
+        workers = 4
+        [store]
+        url = "rediss://redis.internal:6390/3"
+        username = "turnout"
+        password = "env:REDIS_PASSWORD"
+        durability = "wait:2"
+        checks = "warn"
+    """
+    loaded = parse(text, place="turnout.toml", folder=tmp_path, environ={"REDIS_PASSWORD": "canary"})
+    assert loaded.store.address == RedisAddress(nodes=(("redis.internal", 6390),), database=3, is_encrypted=True)
+    assert (loaded.store.username, loaded.store.password, loaded.store.refuses) == ("turnout", "canary", False)
+    assert loaded.store.durability.replicas == 2
+    assert loaded.store_path is None
+    assert "canary" in loaded.secret_values
+    assert "canary" not in repr(loaded) + repr(loaded.store)
+
+
+def test_a_cluster_is_named_by_some_of_its_nodes(tmp_path: Path) -> None:
+    loaded = parse('[store]\nurl = "redis+cluster://a:7000,[::1]:7001,b"\n', place="x", folder=tmp_path, environ={})
+    nodes = (("a", 7000), ("::1", 7001), ("b", 6379))
+    assert loaded.store.address == RedisAddress(nodes=nodes, is_cluster=True)
+    assert str(loaded.store.address) == "a:7000,[::1]:7001,b:6379"

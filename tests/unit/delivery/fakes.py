@@ -24,6 +24,9 @@ class ManualClock:
     def now(self) -> datetime:
         return START + timedelta(seconds=self.seconds)
 
+    def wall(self) -> datetime:
+        return self.now()
+
     def monotonic(self) -> float:
         return self.seconds
 
@@ -38,6 +41,7 @@ class FakeStore:
         self.changed = asyncio.Event()
         self.refusals = 0
         self.refused = asyncio.Event()
+        self.settings: dict[str, str] = {}
 
     def put(self, number: int, url: str, **fields: Any) -> str:
         given = {
@@ -81,9 +85,8 @@ class FakeStore:
 
     async def finish_delivery(
         self,
-        id: str,
+        delivery: Delivery,
         *,
-        fence: int,
         ended: str | None,
         due_at: datetime | None = None,
         status: int | None = None,
@@ -91,15 +94,25 @@ class FakeStore:
     ) -> bool:
         await asyncio.sleep(0)
         self._check()
-        row = self.rows[id]
+        row, fence = self.rows[delivery.id], delivery.fence
         if row.fence != fence:
             return False
-        self.rows[id] = msgspec.structs.replace(
+        self.rows[row.id] = msgspec.structs.replace(
             row, tries=row.tries + 1, fence=fence + 1, ended=ended, due_at=due_at or row.due_at,
             last_status=status, last_error=error,
         )  # fmt: skip
         self.changed.set()
         return True
+
+    async def setting(self, name: str, default: str) -> str:
+        self._check()
+        return self.settings.setdefault(name, default)
+
+    async def swap_setting(self, name: str, value: str) -> str | None:
+        self._check()
+        before = self.settings.get(name)
+        self.settings[name] = value
+        return before
 
     async def next_delivery_at(self) -> datetime | None:
         self._check()

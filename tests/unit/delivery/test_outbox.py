@@ -349,7 +349,7 @@ async def test_stale_fence_changes_nothing(world: World) -> None:
     async with world.running(script):
         await script.until(1)
         (mine,) = script.begun
-        await world.store.finish_delivery(id, fence=mine.fence, ended="delivered", status=200)
+        await world.store.finish_delivery(mine, ended="delivered", status=200)
         after = world.store.rows[id]
         script.gate(id).set()
         await settle()

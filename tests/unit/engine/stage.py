@@ -85,6 +85,8 @@ class Ward:
 
     def __getattr__(self, verb: str) -> Any:
         call = getattr(self.store, verb)
+        if verb in ("follow", "watch", "unwatch", "dump"):
+            return call  # these neither wait for a thread nor change anything
 
         async def guarded(*args: Any, **kwargs: Any) -> Any:
             if self.is_dead:
@@ -176,7 +178,7 @@ class Stage:
         assert isinstance(loop, VirtualLoop)
         self.clock: ManualClock = loop.clock
         self.seed = seed
-        self.timing = timing or Timing()
+        self.timing = timing or Timing(look_pauses=(5.0, 15.0, 40.0))  # a minute, and not an hour
         self.limits = Limits(**({"deadline_seconds": 120} | limits))
         self.providers: dict[str, FakeProvider] = {}
         self.prices: dict[str, Price] = {}
@@ -195,6 +197,7 @@ class Stage:
         self._ids = SeededIds(seed)
         self._draw = random.Random(seed).random
         self._generation = 0
+        self.name = "worker"
 
     def provider(
         self,
@@ -225,11 +228,7 @@ class Stage:
     # -- the engine's life -----------------------------------------------------------------------------------------
 
     async def open(self) -> Engine:
-        loop = cast(VirtualLoop, asyncio.get_running_loop())
-        store = await loop.outside(
-            SqliteStore.open(self.path, reduce=self.reduce, snapshot=_snapshot, clock=self.clock)
-        )
-        self.store = Ward(store, self._ended, self.breaches)
+        self.store = Ward(await self._opened(), self._ended, self.breaches)
         self._generation += 1
         self.catalog = Catalog([self._model()])
         self.board = Board(self.clock)
@@ -256,12 +255,16 @@ class Stage:
             cast(Any, self.store),
             parts,
             ids=self._ids,
-            worker_id=f"worker-{self._generation}",
+            worker_id=f"{self.name}-{self._generation}",
             max_in_flight=1000,
             wake_outbox=lambda: None,
         )
         await self.engine.start()
         return self.engine
+
+    async def _opened(self) -> Any:
+        loop = cast(VirtualLoop, asyncio.get_running_loop())
+        return await loop.outside(SqliteStore.open(self.path, reduce=self.reduce, snapshot=_snapshot, clock=self.clock))
 
     async def close(self) -> None:
         """SIGTERM: drains."""
@@ -446,11 +449,11 @@ class Witnessed(FakeProvider):
         super().__init__(name, stage.clock, script=script, capabilities=capabilities, deliver=stage.deliver)
         self._stage = stage
 
-    async def submit(self, call: Call, *, on_fact: Any = None) -> Any:
+    async def submit(self, call: Call, *, on_fact: Any = None, may_send: Callable[[], bool] | None = None) -> Any:
         kept = await self._stage.store.store.get(call.prediction)
         if kept is None or len(kept.attempts) < call.attempt:
             self._stage.breaches.append(f"attempt {call.attempt} of {call.prediction} was sent before its intent")
-        return await super().submit(call, on_fact=on_fact)
+        return await super().submit(call, on_fact=on_fact, may_send=may_send)
 
 
 def _had_ended(earlier: Attempt, later: Attempt) -> bool:

@@ -694,7 +694,7 @@ class TestDrain:
             assert engine is not None
             await engine.drain(seconds=20)
             assert stage.clock.monotonic() - begun < 0.5
-            assert [prediction.id for prediction in await store.claim_due("another", limit=10)] == [id]
+            assert [held.prediction.id for held in await store.claim_due("another", limit=10)] == [id]
             await store.release("another")
             assert first.jobs[0].cancels == 0
             with pytest.raises(StoreOverloaded):

@@ -17,10 +17,12 @@ from gateway.contract.errors import ModelFailed, OutcomeUnknown
 from gateway.contract.fact import Begun, Fact, Happening, Learned, LedgerEntry, Notify, Phase
 from gateway.contract.prediction import Prediction, Status
 from gateway.contract.provider import Cancellation
-from gateway.engine import failover, run
+from gateway.engine import failover, run, submission
 from gateway.engine.agenda import Agenda
+from gateway.engine.hand import Hand
 from gateway.engine.lifecycle import open_attempts, reduce
 from gateway.engine.run import Run
+from gateway.engine.withdrawal import Withdrawal
 from gateway.store.protocol import Reduce, Reduction
 from gateway.testing import Script, run_virtual
 from tests.unit.engine.stage import OWNER, WITH_CALLBACKS, Stage
@@ -89,14 +91,14 @@ async def canceling(folder: Path, reduce: Reduce) -> None:
 
 
 def send_before_intent(patch: pytest.MonkeyPatch) -> None:
-    commit = Run._commit
+    commit = Hand.commit
 
-    async def eager(self: Run, happening: Happening) -> None:
+    async def eager(self: Hand, happening: Happening) -> None:
         if isinstance(happening, Begun):
-            parts, attempt = self._parts, happening.attempt
+            parts, attempt = self.parts, happening.attempt
             offer, link = parts.offer(attempt.offer), parts.links[attempt.provider]
             assert offer is not None
-            await run.send(
+            await submission.send(
                 self.prediction,
                 attempt,
                 offer,
@@ -104,20 +106,22 @@ def send_before_intent(patch: pytest.MonkeyPatch) -> None:
                 intake=parts.intake,
                 callback_base=parts.callback_base,
                 secret=parts.secret,
-                now=self._now(),
+                now=self.now(),
                 on_fact=lambda fact: asyncio.sleep(0),
+                confirm=lambda: asyncio.sleep(0),
+                may_send=lambda: True,
             )
         await commit(self, happening)
 
-    patch.setattr(Run, "_commit", eager)
+    patch.setattr(Hand, "commit", eager)
 
 
 def submit_again_on_resume(patch: pytest.MonkeyPatch) -> None:
     async def hasty(self: Run) -> None:
         for attempt in open_attempts(self.prediction):
-            offer = self._parts.offer(attempt.offer)
-            if attempt.handle is None and offer is not None:
-                await self._send(attempt, offer, self._parts.links[attempt.provider])
+            offer, link = self._hand.offer(attempt), self._hand.link(attempt)
+            if attempt.handle is None and offer is not None and link is not None:
+                await self._submission._send(attempt, offer, link)
 
     patch.setattr(Run, "_resume", hasty)
 
@@ -139,18 +143,18 @@ def pay_twice_at_any_price(patch: pytest.MonkeyPatch) -> None:
 
 
 def forget_the_losers(patch: pytest.MonkeyPatch) -> None:
-    async def idle(self: Run, attempt: Any) -> None:
+    async def idle(self: Withdrawal, attempt: Any) -> None:
         return None
 
-    patch.setattr(Run, "_cancel_upstream", idle)
+    patch.setattr(Withdrawal, "_cancel", idle)
 
 
 def trust_a_cancel(patch: pytest.MonkeyPatch) -> None:
     """Count a cancel that was refused as done."""
-    stop = Run._cancel_upstream
+    stop = Withdrawal._cancel
 
-    async def trusting(self: Run, attempt: Any) -> None:
-        driver = self._parts.links[attempt.provider].driver
+    async def trusting(self: Withdrawal, attempt: Any) -> None:
+        driver = self._hand.parts.links[attempt.provider].driver
 
         async def cancel(handle: dict[str, str]) -> Cancellation:
             return Cancellation.STOPPED
@@ -158,7 +162,7 @@ def trust_a_cancel(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(driver, "cancel", cancel)
         await stop(self, attempt)
 
-    patch.setattr(Run, "_cancel_upstream", trusting)
+    patch.setattr(Withdrawal, "_cancel", trusting)
 
 
 def nothing(patch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The worker lets go of whatever it cannot drive: nothing is held by a living worker and driven by nobody."""
+"""The worker: what it cannot drive it lets go, what it may have lost it does not rely on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from gateway.contract.errors import StoreUnavailable
-from gateway.engine.worker import Worker
+from gateway.engine.worker import Leasing, Worker
 from gateway.store.protocol import Store
+from gateway.testing import ManualClock
+from tests.unit.engine.stage import virtual
+
+LEASING = Leasing(lease=30.0)
 
 
 class Slow:
@@ -19,6 +23,8 @@ class Slow:
         self.entered = asyncio.Event()
         self.go = asyncio.Event()
 
+    async def beat(self, worker: str, *, lease_seconds: float) -> None: ...
+
     async def release(self, worker: str, ids: Sequence[str] | None = None) -> None:
         self.entered.set()
         await self.go.wait()
@@ -28,9 +34,39 @@ class Slow:
         return []
 
 
+class Booked:
+    """A store that writes down what it is asked, and can be out."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.calls: list[str] = []
+        self.is_out = False
+        self.takes_seconds = 0.0
+        self._clock = clock
+
+    def __getattr__(self, verb: str) -> Any:
+        async def call(*args: Any, **kwargs: Any) -> list[Any]:
+            self.calls.append(verb)
+            await asyncio.sleep(self.takes_seconds)
+            if self.is_out:
+                raise StoreUnavailable("out")
+            return []
+
+        return call
+
+
+def a_worker(store: Any, clock: ManualClock | None = None) -> Worker:
+    return Worker("w", cast(Store, store), lambda held: cast(Any, None), clock=clock or ManualClock(), leasing=LEASING)
+
+
+def the_clock() -> ManualClock:
+    clock = cast(Any, asyncio.get_running_loop()).clock
+    assert isinstance(clock, ManualClock)
+    return clock
+
+
 async def test_what_could_not_be_released_while_others_were_is_released_with_the_next_claim() -> None:
     store = Slow()
-    worker = Worker("w", cast(Store, store), lambda prediction: cast(Any, None))
+    worker = a_worker(store)
     worker._unreleased.add("first")
     claiming = asyncio.create_task(worker._claim())
     await store.entered.wait()
@@ -46,6 +82,94 @@ async def test_a_release_that_fails_is_kept_for_later() -> None:
         async def release(self, worker: str, ids: Sequence[str] | None = None) -> None:
             raise StoreUnavailable("out")
 
-    worker = Worker("w", cast(Store, Out()), lambda prediction: cast(Any, None))
+    worker = a_worker(Out())
     await worker._let_go("first")
     assert worker._unreleased == {"first"}
+
+
+@virtual
+async def test_a_lease_is_relied_on_from_the_start_of_the_last_beat_that_came_through() -> None:
+    clock = the_clock()
+    store = Booked(clock)
+    worker = a_worker(store, clock)
+    assert not worker.holds_since(worker.term)
+    store.takes_seconds = 4.0
+    await worker._beat()
+    term = worker.term
+    clock.advance(LEASING.lease - LEASING.margin - 4.0 - 0.5)
+    assert worker.holds_since(term)
+    clock.advance(0.5)
+    assert not worker.holds_since(term), "the time of the answer was counted, not that of the question"
+
+
+@virtual
+async def test_a_beat_after_the_lease_begins_another_term() -> None:
+    clock = the_clock()
+    worker = a_worker(Booked(clock), clock)
+    await worker._beat()
+    term = worker.term
+    clock.advance(10.0)
+    await worker._beat()
+    assert worker.holds_since(term)
+    clock.advance(31.0)
+    await worker._beat()
+    assert worker.holds_since(worker.term)
+    assert not worker.holds_since(term)
+
+
+@virtual
+async def test_a_beat_that_may_have_come_too_late_begins_another_term() -> None:
+    """It was asked for in time and answered after the last lease had ended: nobody knows when it was taken."""
+    clock = the_clock()
+    store = Booked(clock)
+    worker = a_worker(store, clock)
+    await worker._beat()
+    term = worker.term
+    clock.advance(20.0)
+    store.takes_seconds = 12.0
+    await worker._beat()
+    assert not worker.holds_since(term)
+
+
+@virtual
+async def test_after_a_sleep_it_beats_before_it_claims() -> None:
+    clock = the_clock()
+    store = Booked(clock)
+    worker = a_worker(store, clock)
+    await worker._beat()
+    store.calls.clear()
+    clock.advance(100.0)
+    await worker._claim()
+    assert store.calls == ["beat", "claim_due"]
+
+
+@virtual
+async def test_a_beat_that_fails_is_soon_made_again() -> None:
+    clock = the_clock()
+    store = Booked(clock)
+    worker = a_worker(store, clock)
+    await worker.start()
+    await asyncio.sleep(5.0)
+    store.is_out = True
+    await asyncio.sleep(8.0)
+    store.is_out = False
+    await asyncio.sleep(LEASING.beat / 5 + 0.1)
+    assert worker.holds_since(worker.term)
+    assert worker.term == 1, "one beat that failed cost the leases"
+    await worker.drain(seconds=1.0)
+
+
+@virtual
+async def test_a_claim_under_way_is_waited_for_before_the_leases_go() -> None:
+    clock = the_clock()
+    store = Booked(clock)
+    worker = a_worker(store, clock)
+    await worker.start()
+    store.takes_seconds = 1.0
+    store.calls.clear()
+    await asyncio.sleep(2.5)  # it claims
+    assert store.calls == ["claim_due"]
+    begun = clock.monotonic()
+    await worker.drain(seconds=1.0)
+    assert store.calls[-1] == "release"
+    assert clock.monotonic() - begun >= 1.4, "the leases were let go while more were on their way"

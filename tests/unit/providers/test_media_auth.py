@@ -113,7 +113,9 @@ SENT: list[tuple[Adapter, dict[str, Any], str, dict[str, str], httpx.Response]] 
 ]
 
 
-@pytest.mark.parametrize(("adapter", "call", "url", "proof", "answer"), SENT, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(
+    ("adapter", "call", "url", "proof", "answer"), SENT, ids=lambda value: str(getattr(value, "name", value))[:60]
+)
 async def test_each_proves_itself_in_its_own_words_at_its_own_address(
     adapter: Adapter, call: dict[str, Any], url: str, proof: dict[str, str], answer: httpx.Response
 ) -> None:

@@ -98,7 +98,11 @@ SENT: list[tuple[Adapter, str, str, str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("adapter", "name", "url", "authorization", "answer"), SENT, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize(
+    ("adapter", "name", "url", "authorization", "answer"),
+    SENT,
+    ids=lambda value: str(getattr(value, "name", value))[:50],
+)
 async def test_each_proves_itself_in_its_own_words_at_its_own_address(
     adapter: Adapter, name: str, url: str, authorization: str, answer: Any
 ) -> None:

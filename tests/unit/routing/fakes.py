@@ -17,6 +17,9 @@ class ManualClock:
     def now(self) -> datetime:
         return BEGINNING + timedelta(seconds=self._seconds - 1_000.0) + self._step
 
+    def wall(self) -> datetime:
+        return self.now()
+
     def monotonic(self) -> float:
         return self._seconds
 

@@ -18,10 +18,9 @@ from gateway.routing.breaker import (
     MAX_OPEN_SECONDS,
     OPEN_SECONDS,
     PROBE_SECONDS,
-    Breaker,
     Breakers,
-    Ticket,
 )
+from gateway.routing.standing import Breaker, Ticket
 from tests.unit.routing.fakes import Heard, ManualClock
 
 OFFER = "acme/up@a"

@@ -28,7 +28,8 @@ from aiobreaker.storage.redis import CircuitRedisStorage
 import gateway.routing.breaker as ours
 from gateway.contract.errors import Blame
 from gateway.contract.route import BreakerState
-from gateway.routing.breaker import OPEN_SECONDS, Breaker, Breakers
+from gateway.routing.breaker import OPEN_SECONDS, Breakers
+from gateway.routing.standing import Breaker
 from tests.unit.routing.fakes import Heard, ManualClock
 
 

@@ -201,7 +201,7 @@ async def test_two_loops_may_share_a_store(open_sqlite: OpenSqlite) -> None:
 
 
 def _row(id: str, size: int, *, is_open: bool = True) -> Row:
-    return Row(1, toy.prediction(id=id), is_open, 0, None, size, 0)
+    return Row(1, toy.prediction(id=id), is_open, 0, None, 0, size, 0)
 
 
 def test_the_cache_is_bounded_and_holds_only_what_is_open_and_committed() -> None:
@@ -231,7 +231,7 @@ async def test_the_store_works_the_same_with_nothing_in_its_cache(open_sqlite: O
     await store.beat("w", lease_seconds=30)
     prediction = toy.prediction()
     await store.create(prediction, worker="w")
-    assert (await store.apply(prediction.id, toy.begun("t"), worker="w")).prediction.revision == 1
+    assert (await store.apply(prediction.id, toy.begun("t"), lease=toy.lease("w"))).prediction.revision == 1
     assert (await store.apply(prediction.id, toy.NOTHING)).changed is False
     assert (await store.apply(prediction.id, toy.succeeded())).prediction.revision == 2
     assert store._predictions.cache.committed(prediction.id) is None
@@ -260,7 +260,7 @@ async def test_no_verb_walks_through_a_whole_table(open_sqlite: OpenSqlite, faul
     await store.ledger(prediction.id)
     await store.deliveries(prediction.id)
     [claimed] = await store.claim_deliveries("w", limit=1, lease_seconds=1)
-    await store.finish_delivery(claimed.id, fence=claimed.fence, ended="delivered")
+    await store.finish_delivery(claimed, ended="delivered")
     await store.next_delivery_at()
     await store.release("w")
     queries = [sql for sql in seen if sql.split()[0] in ("SELECT", "UPDATE", "DELETE", "WITH")]

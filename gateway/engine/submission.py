@@ -1,0 +1,173 @@
+"""Sends an attempt, once its intent is committed, and commits what its answer or its failure says. Chooses none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+
+from gateway.contract.attempt import Attempt, AttemptStatus
+from gateway.contract.errors import (
+    JobFailed,
+    LeaseLost,
+    OutcomeUnknown,
+    PredictionUnreadable,
+    ProviderFailure,
+    StoreError,
+)
+from gateway.contract.fact import AttemptEnded, Begun, CancelSent, Fact, Source, SubmitFailed
+from gateway.contract.provider import Cancel
+from gateway.contract.route import Choice, Offer, Plan
+from gateway.engine.attempt import new_attempt, send, submit_limit
+from gateway.engine.hand import Hand, break_off
+from gateway.engine.seam import Link
+
+log = logging.getLogger("turnout.engine")
+
+
+class Submission:
+    def __init__(self, hand: Hand) -> None:
+        self._hand = hand
+
+    async def begin(self, choice: Choice, plan: Plan, *, pays_twice: bool) -> bool:
+        """False: this candidate cannot be tried now, and nothing was written."""
+        hand, parts = self._hand, self._hand.parts
+        offer, link = parts.offer(choice.offer), parts.links.get(choice.provider)
+        if offer is None or link is None:
+            return False
+        ticket = parts.breakers.admit(offer.id)
+        if ticket is None:
+            return False
+        attempt = new_attempt(
+            hand.prediction,
+            offer,
+            choice,
+            plan,
+            secret=parts.secret,
+            now=hand.now(),
+            pays_twice=pays_twice,
+            submit_seconds=submit_limit(hand.prediction, link, offer, parts.timing),
+        )
+        if hand.prediction.attempts:
+            parts.observer.failed_over(hand.prediction, hand.prediction.attempts[-1])
+        before = hand.prediction.revision
+        try:
+            await hand.commit(Begun(attempt=attempt, plan=plan))
+        except StoreError:
+            ticket.neutral()
+            raise
+        if hand.prediction.revision == before or len(hand.prediction.attempts) < attempt.number:
+            ticket.neutral()  # canceled, ended or expired in the meantime: the loop will see
+            return True
+        hand.feedback.begun(hand.prediction, attempt, ticket)
+        await self._send(attempt, offer, link)
+        return True
+
+    async def resend(self, attempt: Attempt) -> None:
+        """The same bytes with the same id, where the provider starts no second job for them."""
+        offer, link = self._hand.offer(attempt), self._hand.parts.links[attempt.provider]
+        self._hand.agenda.resending(attempt.number)
+        if offer is not None:
+            await self._send(attempt, offer, link)
+
+    async def _send(self, attempt: Attempt, offer: Offer, link: Link) -> None:
+        hand, number = self._hand, attempt.number
+
+        async def on_fact(fact: Fact) -> None:
+            await hand.learn(number, fact, Source.STREAM)
+
+        submit = asyncio.create_task(
+            send(
+                hand.prediction,
+                attempt,
+                offer,
+                link,
+                intake=hand.parts.intake,
+                callback_base=hand.parts.callback_base,
+                secret=hand.parts.secret,
+                now=hand.now(),
+                on_fact=on_fact,
+                confirm=lambda: self._confirm(attempt),
+                may_send=hand.may_send,
+                traceparent=hand.parts.traceparent(hand.prediction, number),
+            )
+        )
+        begun = hand.parts.clock.monotonic()
+        try:
+            fact = await self._answer(submit, attempt, link)
+        except StoreError:
+            raise
+        except ProviderFailure as failure:
+            await self._fail(attempt, failure)
+        except Exception:
+            log.exception("the driver of %s failed in a submit", attempt.provider)
+            await self._fail(attempt, OutcomeUnknown("the provider's adapter failed; the log says how"))
+        else:
+            if fact is None:
+                return
+            if not fact.phase.is_end:
+                hand.feedback.submitted(number, hand.parts.clock.monotonic() - begun)
+            await hand.learn(number, fact, Source.SUBMIT)
+        finally:
+            hand.agenda.sent(number)
+            if not submit.done():
+                submit.cancel()
+
+    async def _confirm(self, attempt: Attempt) -> None:
+        """
+        Right before bytes leave: it must still be ours to send. Raises LeaseLost.
+
+        A process that slept, or lost the store, may have been taken for dead.
+        """
+        hand = self._hand
+        while not hand.may_send():
+            try:
+                await hand.prove(attempt)
+            except (LeaseLost, PredictionUnreadable):
+                raise
+            except StoreError as error:
+                log.warning("prediction %s is not sent before the store answers: %s", hand.prediction.id, error)
+            if not hand.may_send():
+                await asyncio.sleep(hand.parts.timing.store_pause)
+
+    async def _answer(self, submit: asyncio.Task[Fact], attempt: Attempt, link: Link) -> Fact | None:
+        """
+        What the submit answers; None if the attempt has ended without it.
+
+        Drivers keep the deadline by themselves. One that does not is not waited for: then the outcome is unknown.
+        """
+        hand, pause = self._hand, self._hand.parts.timing.store_pause
+        submit.add_done_callback(lambda _: hand.wake())
+        cancel = hand.capabilities(attempt, link).cancel
+        while not submit.done():
+            hand.hush()
+            unwanted = hand.prediction.is_terminal or hand.prediction.cancel_requested_at is not None
+            if unwanted and cancel is Cancel.DISCONNECT:
+                await break_off(submit, seconds=pause)
+                await hand.commit(CancelSent(attempt=attempt.number, confirmed=True))
+                return None
+            if hand.attempt(attempt.number).status.is_closed:
+                # A callback has told the end before the submit was answered.
+                await asyncio.wait({submit}, timeout=pause)
+                return None
+            until = attempt.submit_deadline_at or attempt.deadline_at
+            until += timedelta(seconds=pause)
+            if unwanted:
+                until = min(until, hand.grace_until())
+            left = (until - hand.now()).total_seconds()
+            if left <= 0:
+                await break_off(submit, seconds=pause)
+                raise OutcomeUnknown("the provider did not answer in its time")
+            await hand.wait(left)
+        return submit.result()
+
+    async def _fail(self, attempt: Attempt, failure: ProviderFailure) -> None:
+        current = self._hand.attempt(attempt.number)
+        if current.status is AttemptStatus.INTENT:
+            await self._hand.commit(SubmitFailed(attempt=attempt.number, failure=failure.failure))
+        elif current.handle is None and current.status is not AttemptStatus.UNKNOWN:
+            # It had begun to answer (a stream) and broke off; there is no handle by which it could be asked.
+            if not isinstance(failure, (JobFailed, OutcomeUnknown)):
+                failure = OutcomeUnknown(str(failure))
+            await self._hand.commit(AttemptEnded(attempt=attempt.number, failure=failure.failure))
+        # One that was sent before stays unknown: a repeat that fails says nothing of the first.
