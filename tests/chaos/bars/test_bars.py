@@ -12,6 +12,8 @@ import pytest
 
 from tests.chaos.bars import failover, herd, loss, restart, stream
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.timeout(60)  # two gateways, one after the other
 def test_a_dead_provider_costs_nobody_a_prediction(tmp_path: Path) -> None:
@@ -26,7 +28,6 @@ def test_without_a_single_callback_everything_ends_by_poll(tmp_path: Path) -> No
     assert bar.said.startswith("80 of 80 ended by poll"), bar
 
 
-@pytest.mark.long
 @pytest.mark.timeout(120)  # the ramp takes half a minute, as it should
 def test_what_waited_for_a_provider_comes_back_slowly_and_by_age(tmp_path: Path) -> None:
     bar = herd.measure(tmp_path, predictions=200)

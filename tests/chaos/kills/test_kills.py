@@ -42,6 +42,7 @@ def test_a_killed_gateway_loses_nothing_and_starts_nothing_twice(tmp_path: Path,
     assert int(verdict.figures["moments of trouble"]) >= 1, "nobody was killed"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)  # as above
 def test_a_killed_redis_means_503s_and_loses_nothing(tmp_path: Path) -> None:
     """With aof-always. With everysec a killed server may lose what it answered while it was syncing."""
