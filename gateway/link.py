@@ -55,6 +55,7 @@ def links_of(config: Config, drivers: Mapping[str, HttpDriver], public_url: str)
             trusted_hosts=driver.trusted_hosts,
             direct_hosts=_direct_hosts(config.providers[name], driver.adapter),
             submit_seconds=config.providers[name].submit_seconds or None,
+            hold_seconds=config.providers[name].hold_seconds,
         )
         for name, driver in drivers.items()
     }

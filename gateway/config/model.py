@@ -85,6 +85,7 @@ class Provider(Section, kw_only=True, frozen=True):
     max_connections: Positive = 1_000
     submit_seconds: Seconds = 15
     poll_seconds: Seconds = 10
+    hold_seconds: Seconds = 20  # an outcome nobody knows is waited for so long, and looked for, before another starts
     concurrency: int = 0  # most attempts in flight; 0: no limit
     region: str = ""
     options: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -77,7 +77,7 @@ def configuration(addresses: dict[str, str], receiver_port: int) -> str:
     ]
     parts += [
         f'[providers.{name}]\nadapter = "replicate"\nbase_url = "{address}"\n'
-        f'webhook_secret = "env:{SECRET_NAME}"\n'
+        f'webhook_secret = "env:{SECRET_NAME}"\nhold_seconds = 2\n'
         "options = { max_inline_bytes = 10000000, min_poll_seconds = 0.2 }\n"
         for name, address in addresses.items()
     ]

@@ -13,6 +13,9 @@ from gateway.engine.seam import Link
 # What was adopted of one provider is asked about one after the other: its callbacks are quicker than that.
 MOST_ADOPTED_POLLS_PER_SECOND = 100.0
 
+# Of the hold: a list may lag behind, and before another attempt is begun it is looked at once more.
+LOOKS_WHILE_HELD = (0.2, 0.8)
+
 
 class Agenda:
     """
@@ -95,7 +98,9 @@ class Agenda:
         if not link.capabilities_for(self._parts.offer(attempt.offer)).lists:
             return None
         looks, pauses = self._listings.get(attempt.number, 0), self._parts.timing.listing_pauses
-        seconds = sum(pauses[: looks + 1]) + pauses[-1] * max(0, looks + 1 - len(pauses))
+        seconds = link.hold_seconds * LOOKS_WHILE_HELD[min(looks, len(LOOKS_WHILE_HELD) - 1)]
+        later = looks + 1 - len(LOOKS_WHILE_HELD)
+        seconds += sum(pauses[: max(0, later)]) + pauses[-1] * max(0, later - len(pauses))
         return (attempt.unknown_at or attempt.begun_at) + timedelta(seconds=seconds)
 
     def poll_at(self, attempt: Attempt, now: datetime) -> datetime | None:

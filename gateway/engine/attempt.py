@@ -32,7 +32,6 @@ OnFact = Callable[[Fact], Awaitable[None]]
 class Timing(msgspec.Struct, kw_only=True, frozen=True):
     """The engine's patience, in seconds."""
 
-    hold: float = 20.0  # an unknown outcome may report by callback for so long before another attempt starts
     cancel_grace: float = 30.0  # a requested cancel is final after this, confirmed or not
     cancel_tries: int = 5
     first_poll: float = 5.0  # where a callback is expected; else the provider's least interval
@@ -42,7 +41,7 @@ class Timing(msgspec.Struct, kw_only=True, frozen=True):
     collect: float = 600.0  # files of a result are tried for so long, if the provider keeps them as long
     silence: float = 60.0  # a provider whose polls fail for so long may have lost the job
     resend_pauses: tuple[float, ...] = (0.5, 2.0, 5.0, 10.0)  # before each repeat of a submit that starts no second job
-    listing_pauses: tuple[float, ...] = (4.0, 12.0, 30.0, 120.0)  # before each look for it in a list; the last for ever
+    listing_pauses: tuple[float, ...] = (30.0, 120.0)  # after the hold, before each look in a list; the last for ever
     # Before each look for an attempt that was given up while it may be running: an hour in all.
     look_pauses: tuple[float, ...] = (5.0, 15.0, 40.0, 120.0, 420.0, 1200.0, 1800.0)
     prepare: float = 180.0  # the files of an input may take so long to be fetched and uploaded, before it is sent

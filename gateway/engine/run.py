@@ -200,8 +200,8 @@ class Run:
                 unknown_at = attempt.unknown_at or attempt.begun_at
                 seconds = max(seconds, (self.prediction.deadline_at - unknown_at).total_seconds())
             link = hand.link(attempt)
-            if (link is not None and link.callbacks) or hand.agenda.listing_at(attempt) is not None:
-                seconds = max(seconds, hand.parts.timing.hold)
+            if link is not None and (link.callbacks or hand.agenda.listing_at(attempt) is not None):
+                seconds = max(seconds, link.hold_seconds)
         return seconds
 
     # -- ending ----------------------------------------------------------------------------------------------------

@@ -80,12 +80,14 @@ class Link:
         trusted_hosts: tuple[str, ...] = (),
         direct_hosts: tuple[str, ...] = (),
         submit_seconds: float | None = None,
+        hold_seconds: float = 20.0,
     ) -> None:
         self.driver = driver
         self.reaches_us = reaches_us  # it can fetch from, and call back to, our public URL
         self.callbacks = callbacks and reaches_us
         self.trusted_hosts = trusted_hosts  # its files may lie there
         self.submit_seconds = submit_seconds  # most it may take to answer a submit that is not held; None: not known
+        self.hold_seconds = hold_seconds  # an unknown outcome may report for so long before another attempt starts
         self.direct_hosts = direct_hosts  # … and there they may be fetched from a private address: ops wrote it
 
     @property

@@ -44,10 +44,12 @@ log_level = "warning"
 adapter = "replicate"
 base_url = "{one}"
 webhook_secret = "env:SIMULATOR_SECRET"
+hold_seconds = 5
 [providers.spare]
 adapter = "replicate"
 base_url = "{spare}"
 webhook_secret = "env:SIMULATOR_SECRET"
+hold_seconds = 5
 [[models]]
 name = "acme/echo"
 [[models.offers]]
@@ -185,7 +187,7 @@ def check_deliveries(receiver: Receiver, accepted: dict[int, str]) -> int:
     return repeated
 
 
-@pytest.mark.timeout(180)  # half a minute on an idle machine, most of it the hold for callbacks that never come
+@pytest.mark.timeout(180)  # a quarter of a minute on an idle machine
 async def test_nothing_is_lost_and_nothing_started_twice(tmp_path: Path) -> None:
     draw = random.Random(SEED)
     key = new_key("chaos")

@@ -29,11 +29,11 @@ POLICIES = """
 [[policies]]
 name = "twice"
 rank = { by = "ordered" }
-limits = { attempts = 2, deadline_seconds = 20, pay_twice_up_to = "0.02" }
+limits = { attempts = 2, deadline_seconds = 12, pay_twice_up_to = "0.02" }
 [[policies]]
 name = "once"
 rank = { by = "ordered" }
-limits = { attempts = 2, deadline_seconds = 20, pay_twice_up_to = "0.005" }
+limits = { attempts = 2, deadline_seconds = 12, pay_twice_up_to = "0.005" }
 """
 SCHEMA = {"Input": {"type": "object"}, "Output": {"type": "string", "format": "uri"}}
 

@@ -25,7 +25,7 @@ from gateway.store.sqlite import SqliteStore
 from tests.contract.test_outbox_over_sqlite import SECRET, end
 from tests.unit.delivery.fakes import Received, Receiver
 
-EVENTS = int(os.environ.get("TURNOUT_T13_EVENTS", "600"))
+EVENTS = int(os.environ.get("TURNOUT_T13_EVENTS", "200"))
 WELL, DEAD, DRIPPING = 10, 5, 5
 SCHEDULE = (0, *(0.5 * 1.3**turn for turn in range(30)))
 TRY_SECONDS = 1.0

@@ -330,7 +330,9 @@ async def test_a_job_in_the_background_ends_by_callback(idle: str, input: dict[s
             facts.append(fact)
             with pytest.raises(CallbackForged):
                 await driver.read_callback(headers | {"authorization": "Bearer guess"}, body, now=datetime.now(UTC))
-    assert [fact.phase for fact in facts] == [Phase.RUNNING, end]
+    # Cog waits for no answer to what it tells before the end: any of that may come too late, or not at all.
+    assert {fact.phase for fact in facts[:-1]} <= {Phase.RUNNING}
+    assert facts[-1].phase is end
     assert facts[-1].output == (["ONE", "HERON"] if end is Phase.SUCCEEDED else None)
 
 

@@ -71,7 +71,6 @@ fallback = {{ provider = "spare" }}
 """
 # For the small versions: the same engine, less patient.
 HURRIED = {
-    "hold": 2.0,
     "cancel_grace": 4.0,
     "first_poll": 0.5,
     "longest_poll": 2.0,
@@ -246,7 +245,7 @@ class Scene:
             # A delivery that a dead replica was sending comes back after four of these, or twenty seconds.
             webhook_seconds=3 if options.is_hurried else 15,
         )
-        text += _offers(self.simulator.urls)
+        text += _offers(self.simulator.urls, hold_seconds=2 if options.is_hurried else 20)
         gateway = ChaosGateway(
             folder,
             text,
@@ -279,7 +278,7 @@ def _providers(options: Options) -> Sequence[str]:
     return said
 
 
-def _offers(urls: dict[str, str]) -> str:
+def _offers(urls: dict[str, str], *, hold_seconds: float) -> str:
     lines = []
     for name in (*FAULTY, SPARE):
         price = "0" if name == SPARE else "0.01"
@@ -287,7 +286,8 @@ def _offers(urls: dict[str, str]) -> str:
         offered = f'[[models.offers]]\nprovider = "{name}"\nname = "acme/echo"'
         lines.append(f'{offered}\nprice = {{ per_prediction = "{price}" }}{more}')
     lines += [
-        f'[providers.{name}]\nadapter = "replicate"\nbase_url = "{urls[name]}"\nwebhook_secret = "env:SIMULATOR_SECRET"'
+        f'[providers.{name}]\nadapter = "replicate"\nbase_url = "{urls[name]}"\n'
+        f'webhook_secret = "env:SIMULATOR_SECRET"\nhold_seconds = {hold_seconds}'
         for name in (*FAULTY, SPARE)
     ]
     return "\n".join(lines) + "\n"

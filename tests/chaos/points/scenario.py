@@ -57,7 +57,6 @@ PICTURE = {
     "Output": _URI,
 }
 TIMING = {
-    "hold": 0.8,
     "cancel_grace": 2.0,
     "first_poll": 0.3,
     "longest_poll": 1.0,
@@ -103,7 +102,7 @@ def config(*, hash: str, store: str, place: str, urls: dict[str, str]) -> str:
     lines = [_HEAD.format(hash=hash, store=store, place=place)]
     lines += [
         f'[providers.{name}]\nadapter = "replicate"\nbase_url = "{urls[name]}"\n'
-        'webhook_secret = "env:SIMULATOR_SECRET"\n'
+        'webhook_secret = "env:SIMULATOR_SECRET"\nhold_seconds = 0.8\n'
         for name in PROVIDERS
     ]
     for model, (offers, _) in WAYS.items():

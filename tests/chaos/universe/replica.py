@@ -37,6 +37,7 @@ T = TypeVar("T")
 MODEL = "acme/upscaler"
 VERSION = "f" * 64
 BASE = "https://turnout.test"
+HOLD_SECONDS = 8.0  # of every provider: a universe's deadlines are short
 SECRET = b"s" * 32
 SCHEDULE_SECONDS = (0, 2, 8, 20, 45)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -249,6 +250,7 @@ class Replica:
                     Client(house, self.process),
                     reaches_us=True,
                     callbacks=house.capabilities.callbacks is not Callbacks.NONE,
+                    hold_seconds=HOLD_SECONDS,
                 )
                 for house in self._houses
             },

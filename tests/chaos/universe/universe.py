@@ -50,7 +50,7 @@ DEADLINES = (20, 45, 75)
 # After the faults have stopped: the longest deadline, a minute, and the schedule of a receiver that never answers.
 MOST_SECONDS = 600.0
 # Orphans are looked for as long as the faults and the deadlines last, not for an hour.
-TIMING = Timing(hold=8.0, look_pauses=(2.0, 6.0, 15.0, 30.0))
+TIMING = Timing(look_pauses=(2.0, 6.0, 15.0, 30.0))
 
 
 class Report(msgspec.Struct, kw_only=True, frozen=True):

@@ -110,11 +110,14 @@ def test_a_stream_that_falls_silent_is_given_up(serve: Serve, visitor: Visitor, 
 
 
 def test_nonsense_in_the_stream_is_survived(serve: Serve, visitor: Visitor, now: datetime) -> None:
+    visitor.expects_refusals = True
     peer = serve(scene.healthy(now))
     page = visitor.open(peer.url)
     peer.await_streams(1)
+    peer.answers["/ops/v1/events"] = (503, "Draining")  # or it might be live again before anybody has looked
     peer._to_all(b"event: overview\ndata: {not json\n\n")
     expect(page.locator("#connection")).to_contain_text("reconnecting in")
+    del peer.answers["/ops/v1/events"]
     expect(page.locator("#connection")).to_have_text("live")
     peer.await_streams(1)
     peer._to_all(b"event: unknown\r\ndata: 1\r\n\r\n: a comment\r\n\r\n")

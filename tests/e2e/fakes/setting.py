@@ -17,7 +17,7 @@ def provider_section(name: str, fake: RecordedProvider, environ: dict[str, str])
     options = scripts.provider_options(fake.word) | fake.script.recording.options | {"min_poll_seconds": 0.05}
     options |= dict.fromkeys(ADDRESSES.get(fake.word, ()), fake.url)
     lines = [f"[providers.{name}]", f'adapter = "{fake.word}"', f'base_url = "{fake.url}"']
-    lines += [f"options = {inline(options)}", "callbacks = false"]
+    lines += [f"options = {inline(options)}", "callbacks = false", "hold_seconds = 1"]
     way = credentials(fake)
     if way is not None:
         parts = {}

@@ -50,6 +50,7 @@ adapter = "replicate"
 base_url = "{upstream}/first/v1"
 token = "env:FIRST_TOKEN"
 callbacks = false
+hold_seconds = 0.5
 
 [providers.second]
 adapter = "replicate"

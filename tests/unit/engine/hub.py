@@ -97,7 +97,8 @@ class Replica(Stage):
         self.hub: Hub | None = None
         self._first = first
         if first is not None:
-            self.limits, self.providers, self.prices = first.limits, first.providers, first.prices
+            self.limits, self.providers = first.limits, first.providers
+            self.prices, self.holds = first.prices, first.holds
             self.fallbacks, self.breaches, self._ended = first.fallbacks, first.breaches, first._ended
             self._ids = SeededIds(hash(name) & 0xFFFF)
 

@@ -182,6 +182,7 @@ class Stage:
         self.limits = Limits(**({"deadline_seconds": 120} | limits))
         self.providers: dict[str, FakeProvider] = {}
         self.prices: dict[str, Price] = {}
+        self.holds: dict[str, float] = {}
         self.fallbacks: set[str] = set()
         self.reachable: dict[str, bool] = {}
         self.collector = Keeping()
@@ -207,10 +208,12 @@ class Stage:
         capabilities: Capabilities = POLLED,
         price: int | None = PRICE,
         is_fallback: bool = False,
+        hold_seconds: float = 20.0,
     ) -> FakeProvider:
         provider = Witnessed(name, self, script, capabilities)
         self.providers[name] = provider
         self.prices[name] = Price(per_prediction=price)
+        self.holds[name] = hold_seconds
         if is_fallback:
             self.fallbacks.add(name)
         return provider
@@ -238,7 +241,12 @@ class Stage:
             breakers=self.breakers,
             board=self.board,
             links={
-                name: Link(p, reaches_us=True, callbacks=p.capabilities.callbacks is not Callbacks.NONE)
+                name: Link(
+                    p,
+                    reaches_us=True,
+                    callbacks=p.capabilities.callbacks is not Callbacks.NONE,
+                    hold_seconds=self.holds[name],
+                )
                 for name, p in self.providers.items()
             },
             offer=self.catalog.offer,

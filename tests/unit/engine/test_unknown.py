@@ -113,6 +113,21 @@ class TestTheLadder:
             assert await stage.ledger(prediction.id) == [(1, "maybe", PRICE), (2, "settled", PRICE)]
             await stage.check(prediction.id, may_pay_twice=True)
 
+    @pytest.mark.parametrize("hold_seconds", [0.0, 5.0, 60.0])
+    @virtual
+    async def test_how_long_is_waited_for_it_is_the_providers_own_setting(
+        self, tmp_path: Path, hold_seconds: float
+    ) -> None:
+        stage = Stage(tmp_path, pay_twice_up_to="1")
+        stage.provider("first", NEVER_CAME, capabilities=LISTED, hold_seconds=hold_seconds)
+        stage.provider("second")
+        async with stage:
+            prediction = await stage.run()
+            one, other = prediction.attempts
+            assert one.unknown_at is not None
+            assert hold_seconds <= (other.begun_at - one.unknown_at).total_seconds() < hold_seconds + 1.0
+            await stage.check(prediction.id, may_pay_twice=True)
+
     @virtual
     async def test_after_a_crash_between_intent_and_answer_the_same_ladder_is_climbed(self, tmp_path: Path) -> None:
         stage = Stage(tmp_path)
