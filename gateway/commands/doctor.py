@@ -81,7 +81,6 @@ def machine() -> Iterator[Finding]:
     yield Finding(Level.OK, "turnout", f"{__version__}, Python {sys.version.split()[0]}, {sys.platform}")
     yield onnxruntime_wheels(_installed("onnxruntime"), _installed("onnxruntime-gpu"))
     yield stray_test_package()
-    yield sqlite_version(sqlite3.sqlite_version_info[:3])
     yield clock(datetime.now(UTC), synchronised=_is_synchronised())
 
 
@@ -234,6 +233,7 @@ def store(loaded: Loaded) -> Iterator[Finding]:
     settings = loaded.store
     if isinstance(settings.address, SqliteAddress):
         path = Path(settings.address.path)
+        yield sqlite_version(sqlite3.sqlite_version_info[:3])
         yield from folder("store", path.parent)
         yield store_file(path)
         yield accepted(SQLITE_ACCEPTED, SQLITE_LOSES)

@@ -19,6 +19,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.points", description=__doc__)
     parser.add_argument("--store", choices=("sqlite", "redis"), default="sqlite")
     parser.add_argument("--most", type=int, help="only so many of them, chosen by the seed")
+    parser.add_argument(
+        "--at", action="append", default=[], metavar="POINT:N", help="only this one, as a failure names it"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="write the figures into tests/chaos/README.md")
@@ -29,11 +32,12 @@ def main() -> int:
             stores=stores(options.store, Path(folder), stack),
             seed=options.seed,
             most=options.most,
+            only=options.at,
             at_once=options.at_once,
             say=lambda text: print(text, flush=True),
         )
     for target, verdict in outcome.broken.items():
-        print(f"\n{target}\n{verdict}\n  again: CRASH_AT={target}")
+        print(f"\n{target}\n{verdict}\n  again: python -m tests.chaos.points --store {options.store} --at {target}")
     if options.write:
         write_figures(f"points on {options.store}", report(options.store, outcome))
     print(f"crash points on {options.store}: {outcome}")

@@ -90,10 +90,15 @@ def enumerate_points(
     stores: Callable[[int], str] = lambda number: SQLITE,
     seed: int | None = None,
     most: int | None = None,
+    only: Sequence[str] = (),
     at_once: int = 2,
     say: Say = lambda text: None,
 ) -> Outcome:
-    """Kill a gateway at every point, or at `most` of them, chosen by `seed`. `stores` gives each run a fresh one."""
+    """
+    Kill a gateway at every point, at `most` of them, chosen by `seed`, or at `only` these (`name:n`).
+
+    `stores` gives each run a fresh one.
+    """
     began = time.monotonic()
     outcome = Outcome()
     lock, numbers = threading.Lock(), iter(range(1_000_000))
@@ -104,7 +109,7 @@ def enumerate_points(
             outcome.broken["without a crash"] = str(verdict)
             return outcome
         everything = targets(passed)
-        wanted = everything if most is None else chosen(everything, seed or 0, most)
+        wanted = list(only) or (everything if most is None else chosen(everything, seed or 0, most))
         outcome.points = len({target.rpartition(":")[0] for target in wanted})
         waiting: Iterator[str] = iter(wanted)
 

@@ -110,7 +110,8 @@ def test_a_store_that_is_locked_or_none_is_told(tmp_path: Path) -> None:
 
 
 def test_what_a_201_stands_for_is_told_for_the_store_that_is_set(tmp_path: Path) -> None:
-    (_, _, sqlite) = doctor.store(loaded("", tmp_path))
+    (engine, _, _, sqlite) = doctor.store(loaded("", tmp_path))
+    assert engine.about == "sqlite", "what is known of this version of it is only told where it is used"
     assert sqlite.text == (
         "at a 201 it is in the store's file on disk, fsynced. "
         "What can be lost: nothing by a crash or a power cut, all of it with the disk"
@@ -230,4 +231,4 @@ def test_a_wrong_configuration_is_exit_2_and_the_machine_is_examined_all_the_sam
     assert f'fail configuration  {file}:2: server.prot: unknown key "prot"; did you mean "port"?' in said
     assert f"{file}:3: sore" in said
     assert "ok   turnout" in said
-    assert "sqlite" in said
+    assert "onnxruntime" in said
