@@ -22,6 +22,11 @@ def write_figures(name: str, lines: Sequence[str], *, page: Path = README) -> No
     page.write_text("\n".join([head + begin, *lines, end + tail]), "utf-8")
 
 
+def has_part(name: str, *, page: Path = README) -> bool:
+    """Whether there is a place on the page for these figures: to be asked before a run of hours."""
+    return f"<!-- figures of {name}: begin -->" in page.read_text("utf-8")
+
+
 def provenance() -> str:
     """What a figure is worth nothing without, beside its seed."""
     return f"{datetime.now(UTC):%Y-%m-%d} (UTC), version {__version__}"

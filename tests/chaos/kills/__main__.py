@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.figures import provenance, write_figures
+from tests.chaos.figures import has_part, provenance, write_figures
 from tests.chaos.kills import scenario
 from tests.chaos.kills.clock import stepped_clock
 from tests.chaos.kills.disk import within_small_disk
@@ -35,6 +35,11 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="keep what is left there")
     parser.add_argument("--write", action="store_true", help="write the figures into tests/chaos/README.md")
     given = parser.parse_args()
+    name = given.scenario if given.scenario == "pause" else f"{given.scenario} on {given.store}"
+    if given.scenario == "redis":
+        name = f"redis, appendfsync {given.appendfsync}"
+    if given.write and not has_part(name):
+        parser.error(f"tests/chaos/README.md has no part for the figures of {name!r}")
     options = Options(
         predictions=given.predictions,
         seed=given.seed,
@@ -51,9 +56,6 @@ def main() -> int:
         else:
             verdict = played(given.folder or Path(folder), options)
             holds, said = verdict.is_good, str(verdict)
-    name = given.scenario if given.scenario == "pause" else f"{given.scenario} on {given.store}"
-    if given.scenario == "redis":
-        name = f"redis, appendfsync {given.appendfsync}"
     print(f"{name}, seed {given.seed}, {given.predictions} predictions\n{said}")
     if given.write:
         write_figures(f"kills: {name}", report(given, said))
