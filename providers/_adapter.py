@@ -256,11 +256,14 @@ class HttpAdapter(abc.ABC, Generic[AnyOptions]):
     def read_cancel(self, handle: dict[str, str], response: HttpResponse) -> Cancellation | Ask:
         raise PollFailed("the provider cannot be asked to stop a job", status=response.status)
 
-    def listing(self, call: Call, since: datetime) -> HttpRequest | None:
+    def listing(self, since: datetime) -> HttpRequest | None:
         return None
 
-    def read_listing(self, call: Call, since: datetime, response: HttpResponse) -> Listing:
+    def read_listing(self, response: HttpResponse) -> Listing:
         raise PollFailed("the provider does not list its jobs", status=response.status)
+
+    def marks(self, call: Call) -> dict[str, str]:
+        return {}
 
     def upload(self, file: File) -> HttpRequest | None:
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any, TypeVar
@@ -39,18 +39,20 @@ from gateway.contract.provider import (
     HttpRequest,
     HttpResponse,
     Message,
+    Sighting,
+    Unanswered,
 )
 from providers._address import Home, UrlRefused, is_absolute
 from providers._bound import bounded, is_too_long
 from providers._credential import PublishedKeys
 from providers._follow import OnFact, follow
 from providers._line import Line
+from providers._roll import Roll
 from providers._upload import upload_files
 
 UPLOAD_SECONDS = 120.0  # for all files of one submit
 MAX_ANSWER_BYTES = 64_000_000
 MAX_ASKS = 4  # requests for one poll or cancel
-MAX_PAGES = 10  # of one listing
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -181,26 +183,10 @@ class HttpDriver:
             return Cancellation.UNSUPPORTED
         return await self._answered(request, handle, self.adapter.read_cancel)
 
-    async def find(self, call: Call, *, since: datetime) -> tuple[Found, ...]:
-        """
-        Jobs created since then that a submit of `call` may have started, found by looking through the provider's list.
-
-        Raises PollFailed if it could not be looked through, or is longer than we read: then only what carries our own
-        address is told, since of the rest nobody could say whether it is the only one.
-        """
-        request = self._ask(PollFailed, self.adapter.listing, call, since)
-        found: list[Found] = []
-        for _ in range(MAX_PAGES):
-            if request is None:
-                return tuple(found)
-            answer = await self._line.query(request)
-            page = self._ask(PollFailed, self.adapter.read_listing, call, since, answer)
-            found += [self._checked_job(job) for job in page.found]
-            request = page.next
-        certain = tuple(job for job in found if job.is_certain)
-        if not certain:
-            raise PollFailed(f"its list of jobs is longer than {MAX_PAGES} pages")
-        return certain
+    async def find(self, submits: Sequence[Unanswered]) -> list[Sighting]:
+        """For each the jobs it may have started, by reading the provider's list once for all."""
+        roll = Roll(self.adapter, query=self._line.query, ask=self._ask, check=self._check_job, clock=self._clock)
+        return await roll.find(submits)
 
     async def read_callback(
         self, headers: Mapping[str, str], body: bytes, *, now: datetime, secret: str | None = None
@@ -311,9 +297,8 @@ class HttpDriver:
         message = self._line.credentials.scrub(fact.failure.message)
         return msgspec.structs.replace(fact, failure=msgspec.structs.replace(fact.failure, message=message))
 
-    def _checked_job(self, job: Found) -> Found:
+    def _check_job(self, job: Found) -> None:
         self._checked(Fact(phase=Phase.QUEUED, handle=job.handle), {}, PollFailed)
-        return job
 
     # -- the adapter, trusted with nothing ---------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +20,7 @@ from gateway.contract.errors import (
 )
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.money import Cost, CostBasis
-from gateway.contract.provider import Call, Found
+from gateway.contract.provider import Listed
 from providers._adapter import read_id
 from providers._reading import quote
 
@@ -80,21 +79,18 @@ def read_prediction(body: dict[str, Any]) -> Fact:
     )
 
 
-def recognise(call: Call, body: dict[str, Any], wanted: Mapping[str, str]) -> Found | None:
-    """
-    The listed prediction as the one that `call` may have started; None if it is another's.
-
-    Where one of the two says where to call back, that decides: the address was given to this attempt alone. Else it
-    must be `wanted` in its fields, and its input the very same.
-    """
+def read_listed(body: dict[str, Any]) -> Listed | None:
+    """The object as a list shows it; None if it has no usable id."""
     id, webhook = read_id(body), body.get("webhook")
-    if id is None:
+    if id is None or not isinstance(webhook, str | None):
         return None
-    found = Found(handle={"id": id}, created_at=read_time(body.get("created_at")))
-    if webhook or call.callback_url is not None:
-        return msgspec.structs.replace(found, is_certain=True) if webhook == call.callback_url else None
-    fits = body.get("input") == call.input and all(body.get(name) == word for name, word in wanted.items())
-    return found if fits else None
+    return Listed(
+        handle={"id": id},
+        created_at=read_time(body.get("created_at")),
+        callback_url=webhook,
+        input=body.get("input"),
+        marks={name: word for name in ("version", "model") if isinstance(word := body.get(name), str)},
+    )
 
 
 def explain(error: Any) -> ProviderFailure:

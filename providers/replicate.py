@@ -41,7 +41,7 @@ from providers._adapter import (
 )
 from providers._auth import bearer
 from providers._job import read_stop
-from providers._prediction import read_prediction, read_time, recognise
+from providers._prediction import read_listed, read_prediction
 from providers._reading import Malformed, read_object
 from providers._signature import lower_names, verify
 
@@ -151,17 +151,12 @@ class Replicate(HttpAdapter[ReplicateOptions]):
 
     # -- what it has -------------------------------------------------------------------------------------------------
 
-    def listing(self, call: Call, since: datetime) -> HttpRequest | None:
+    def listing(self, since: datetime) -> HttpRequest | None:
         """Of the whole account: there is no filter by model, and `source` knows only the web."""
         moment = quote_path(since.isoformat().replace("+00:00", "Z"))
         return HttpRequest(method="GET", url=f"/predictions?created_after={moment}")
 
-    def read_listing(self, call: Call, since: datetime, response: HttpResponse) -> Listing:
-        """
-        By our own callback address, if the list shows it; else by what was to run, and on what.
-
-        How far a listed job has come is not believed: lists may leave outputs out.
-        """
+    def read_listing(self, response: HttpResponse) -> Listing:
         try:
             page = self.polled(response)
         except JobLost as lost:  # a 404 is of the list's own address here, and tells of no job
@@ -170,19 +165,16 @@ class Replicate(HttpAdapter[ReplicateOptions]):
         if not isinstance(items, list):
             raise PollFailed("the provider answered, but not with a list", status=response.status)
         jobs = [item for item in items if isinstance(item, dict)]
-        created = [read_time(job.get("created_at")) for job in jobs]
-        options = self.options_for(call)
-        found = [
-            job
-            for item, moment in zip(jobs, created, strict=True)
-            if (moment is None or moment >= since)
-            and (job := recognise(call, item, _wanted(call, options))) is not None
-        ]
         following = page.get("next")
-        # Newest first, whether the upstream filters or not: what follows is older still.
-        is_past = not jobs or any(moment is not None and moment < since for moment in created)
-        more = HttpRequest(method="GET", url=following) if isinstance(following, str) and not is_past else None
-        return Listing(found=tuple(found), next=more)
+        more = HttpRequest(method="GET", url=following) if isinstance(following, str) and jobs else None
+        return Listing(jobs=tuple(job for item in jobs if (job := read_listed(item)) is not None), next=more)
+
+    def marks(self, call: Call) -> dict[str, str]:
+        url, body = _target(call, self.options_for(call))
+        if "version" in body:
+            return {"version": body["version"]}
+        _, kind, owner, name, _ = url.split("/")
+        return {} if kind == "deployments" else {"model": f"{unquote(owner)}/{unquote(name)}"}
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -230,15 +222,6 @@ def _target(call: Call, options: ReplicateOptions) -> tuple[str, dict[str, Any]]
     if parts is None:
         raise ModelMissing(f"{name!r} is no owner/name, and the offer names no version")
     return f"/models/{_segment(parts['owner'])}/{_segment(parts['name'])}/predictions", {}
-
-
-def _wanted(call: Call, options: ReplicateOptions) -> dict[str, str]:
-    """How the provider names what this call runs, in the fields of a prediction."""
-    url, body = _target(call, options)
-    if "version" in body:
-        return {"version": body["version"]}
-    _, kind, owner, name, _ = url.split("/")
-    return {} if kind == "deployments" else {"model": f"{unquote(owner)}/{unquote(name)}"}
 
 
 def _segment(text: str) -> str:

@@ -10,8 +10,9 @@ import msgspec
 from gateway.api import header
 from gateway.api.context import Context
 from gateway.api.exchange import Exchange
+from gateway.api.keyword import MOST_ERRORS
 from gateway.api.refusal import Malformed, MediaTypeWrong, VersionInvalid, invalid, missing
-from gateway.api.validation import MOST_ERRORS, InputSchema, compile_schema, speaks_of_files
+from gateway.api.validation import InputSchema, compile_schema, speaks_of_files
 from gateway.contract.body import REDACTED
 from gateway.contract.errors import AddressForbidden, InputInvalid, InvalidField
 from gateway.contract.model import Model, Version

@@ -8,38 +8,15 @@ writes into a schema; others are not enforced. Formats nothing: `problems` write
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.contract.data_uri import is_sound
+from gateway.api.keyword import Check, add, enum_check, number_check, string_check, type_name
 from gateway.contract.errors import InvalidField
-
-# (value, dotted path or "" at the root, errors found so far)
-Check = Callable[[Any, str, list[InvalidField]], None]
-MOST_ERRORS = 100
 
 _REF = "#/components/schemas/"
 _NULL = {"type": "null"}
-_NEVER_IN_URLS = re.compile(r"[\x00-\x20\\\x7f]")
-
-
-def type_name(value: Any) -> str:
-    """What JSON Schema calls the type of a decoded value."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int):
-        return "integer"
-    if isinstance(value, float):
-        return "integer" if value.is_integer() else "number"
-    if isinstance(value, str):
-        return "string"
-    return "array" if isinstance(value, list) else "object"
 
 
 class InputSchema:
@@ -118,11 +95,6 @@ def _under_input(error: InvalidField) -> InvalidField:
     return InvalidField(type=error.type, field=field, description=error.description)
 
 
-def _add(errors: list[InvalidField], type: str, path: str, description: str) -> None:
-    if len(errors) < MOST_ERRORS:
-        errors.append(InvalidField(type=type, field=path, description=description))
-
-
 class _Compiler:
     """Turns schemas into checks. A schema that refers to itself is compiled once and refers to its own check."""
 
@@ -168,9 +140,9 @@ class _Compiler:
             check
             for check in (
                 self._combined(schema),
-                _enum(schema),
-                _number(schema),
-                _string(schema),
+                enum_check(schema),
+                number_check(schema),
+                string_check(schema),
                 self._array(schema),
                 self._object(schema),
             )
@@ -182,7 +154,7 @@ class _Compiler:
             if value is None and nullable:
                 return
             if allowed and (given := type_name(value)) not in allowed:
-                _add(errors, "invalid_type", path, f"Invalid type. Expected: {expected}, given: {given}")
+                add(errors, "invalid_type", path, f"Invalid type. Expected: {expected}, given: {given}")
                 return
             for part in checks:
                 part(value, path, errors)
@@ -207,16 +179,16 @@ class _Compiler:
                     found.append(own)
                 valid = sum(not own for own in found)
                 if word == "anyOf" and not valid:
-                    _add(errors, "number_any_of", path, "Must validate at least one schema (anyOf)")
+                    add(errors, "number_any_of", path, "Must validate at least one schema (anyOf)")
                     errors.extend(_nearest(found))
                 elif word == "oneOf" and valid != 1:
-                    _add(errors, "number_one_of", path, "Must validate one and only one schema (oneOf)")
+                    add(errors, "number_one_of", path, "Must validate one and only one schema (oneOf)")
                     if not valid:
                         errors.extend(_nearest(found))
                 elif word == "allOf" and valid != len(options):
                     for own in found:
                         errors.extend(own)
-                    _add(errors, "number_all_of", path, "Must validate all the schemas (allOf)")
+                    add(errors, "number_all_of", path, "Must validate all the schemas (allOf)")
 
         return check
 
@@ -230,11 +202,11 @@ class _Compiler:
             if not isinstance(value, list):
                 return
             if least is not None and len(value) < least:
-                _add(errors, "array_min_items", path, f"Array must have at least {least} items")
+                add(errors, "array_min_items", path, f"Array must have at least {least} items")
             if most is not None and len(value) > most:
-                _add(errors, "array_max_items", path, f"Array must have at most {most} items")
+                add(errors, "array_max_items", path, f"Array must have at most {most} items")
             if unique and len({msgspec.json.encode(one, order="sorted") for one in value}) != len(value):
-                _add(errors, "unique", path, "array items must be unique")
+                add(errors, "unique", path, "array items must be unique")
             if item is not None:
                 for index, one in enumerate(value):
                     item(one, f"{path}.{index}" if path else str(index), errors)
@@ -254,12 +226,12 @@ class _Compiler:
                 return
             for name in required:
                 if name not in value:
-                    _add(errors, "required", path, f"{name} is required")
+                    add(errors, "required", path, f"{name} is required")
             if extra is False:
                 for name in value:
                     if name not in properties:
                         text = f"Additional property {name} is not allowed"
-                        _add(errors, "additional_property_not_allowed", path, text)
+                        add(errors, "additional_property_not_allowed", path, text)
             for name, one in value.items():
                 part = properties.get(name, extra_check)
                 if part is not None:
@@ -303,109 +275,3 @@ def _types(schema: dict[str, Any]) -> tuple[str, ...]:
     if isinstance(types, str):
         return (types,)
     return tuple(types) if isinstance(types, list) else ()
-
-
-def _enum(schema: dict[str, Any]) -> Check | None:
-    if not isinstance(schema.get("enum"), list):
-        return None
-    # Through JSON, so that 1 and true, or "1" and 1, are two.
-    values = frozenset(_canonical(value) for value in schema["enum"])
-    listed = ", ".join(msgspec.json.encode(value).decode() for value in schema["enum"])
-
-    def check(value: Any, path: str, errors: list[InvalidField]) -> None:
-        if _canonical(value) not in values:
-            _add(errors, "enum", path, f"{path or '(root)'} must be one of the following: {listed}")
-
-    return check
-
-
-def _canonical(value: Any) -> bytes:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return msgspec.json.encode(value, order="sorted")
-
-
-def _number(schema: dict[str, Any]) -> Check | None:
-    least, most, step = schema.get("minimum"), schema.get("maximum"), schema.get("multipleOf")
-    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-    # JSON Schema draft 4, and so OpenAPI 3.0, has booleans here, later drafts numbers.
-    if isinstance(above, bool):
-        above, least = (least, None) if above else (None, least)
-    if isinstance(below, bool):
-        below, most = (most, None) if below else (None, most)
-    if (least, most, step, above, below) == (None,) * 5:
-        return None
-
-    def check(value: Any, path: str, errors: list[InvalidField]) -> None:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return
-        if step and not _is_multiple(value, step):
-            _add(errors, "multiple_of", path, f"Must be a multiple of {_shown(step)}")
-        if most is not None and value > most:
-            _add(errors, "number_lte", path, f"Must be less than or equal to {_shown(most)}")
-        if below is not None and value >= below:
-            _add(errors, "number_lt", path, f"Must be less than {_shown(below)}")
-        if least is not None and value < least:
-            _add(errors, "number_gte", path, f"Must be greater than or equal to {_shown(least)}")
-        if above is not None and value <= above:
-            _add(errors, "number_gt", path, f"Must be greater than {_shown(above)}")
-
-    return check
-
-
-def _is_multiple(value: float, step: float) -> bool:
-    if isinstance(value, int) and isinstance(step, int):
-        return value % step == 0
-    try:
-        quotient = value / step
-        return abs(quotient - round(quotient)) < 1e-9
-    except OverflowError:
-        return False
-
-
-def _shown(limit: Any) -> str:
-    return str(int(limit)) if isinstance(limit, float) and limit.is_integer() else str(limit)
-
-
-def _string(schema: dict[str, Any]) -> Check | None:
-    least, most, pattern = schema.get("minLength"), schema.get("maxLength"), schema.get("pattern")
-    is_uri = schema.get("format") == "uri"
-    compiled = None
-    if isinstance(pattern, str):
-        try:
-            compiled = re.compile(pattern)
-        except re.error:
-            compiled = None  # a pattern of another dialect: the provider will judge
-    if least is None and most is None and compiled is None and not is_uri:
-        return None
-
-    def check(value: Any, path: str, errors: list[InvalidField]) -> None:
-        if not isinstance(value, str):
-            return
-        if least is not None and len(value) < least:
-            _add(errors, "string_gte", path, f"String length must be greater than or equal to {least}")
-        if most is not None and len(value) > most:
-            _add(errors, "string_lte", path, f"String length must be less than or equal to {most}")
-        if compiled is not None and compiled.search(value) is None:
-            _add(errors, "pattern", path, f"Does not match pattern '{pattern}'")
-        if is_uri and not is_file_uri(value):
-            _add(errors, "format", path, "Does not match format 'uri'")
-
-    return check
-
-
-def is_file_uri(text: str) -> bool:
-    """
-    An http or https URL with a host, or a data URI whose content can be decoded: what a file can be had from.
-
-    Stricter than the format's name says: a URI of another kind would only fail later, at the provider.
-    """
-    if text.startswith("data:"):
-        return is_sound(text)
-    if _NEVER_IN_URLS.search(text) is not None:
-        return False
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False

@@ -8,12 +8,13 @@ or a `ProviderFailure`. The driver (`providers._driver`) carries the bytes; the 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from gateway.contract.errors import ProviderFailure
 from gateway.contract.fact import Fact
 
 SPEC_VERSION = 1
@@ -153,6 +154,31 @@ class Ask(msgspec.Struct, kw_only=True, frozen=True):
     handle: dict[str, str]
 
 
+class Listed(msgspec.Struct, kw_only=True, frozen=True):
+    """A job as a provider lists it. How far it has come is not believed: lists may leave outputs out."""
+
+    handle: dict[str, str]
+    created_at: datetime | None = None  # aware, by the provider's own clock
+    callback_url: str | None = None  # as it was given; None: it was given none, or the list does not show it
+    input: Any = None
+    marks: dict[str, str] = msgspec.field(default_factory=dict)  # what it runs, in the words of `Adapter.marks`
+
+
+class Listing(msgspec.Struct, kw_only=True, frozen=True):
+    """One page of a provider's jobs, newest first; `next` asks for those before them."""
+
+    jobs: tuple[Listed, ...] = ()
+    next: HttpRequest | None = None
+
+
+class Unanswered(msgspec.Struct, kw_only=True, frozen=True):
+    """A submit that nobody answered, and between when its job was made, if one was: by the provider's own clock."""
+
+    call: Call
+    since: datetime
+    until: datetime
+
+
 class Found(msgspec.Struct, kw_only=True, frozen=True):
     """A job that a provider has, and that may be the one a submit of ours started. Where it stands is for a poll."""
 
@@ -161,11 +187,8 @@ class Found(msgspec.Struct, kw_only=True, frozen=True):
     is_certain: bool = False  # it carries the attempt's own callback address; else all that is known of it fits
 
 
-class Listing(msgspec.Struct, kw_only=True, frozen=True):
-    """One page of a provider's jobs, those of them that fit; `next` asks for more that are young enough."""
-
-    found: tuple[Found, ...] = ()
-    next: HttpRequest | None = None
+# What a look through a list says of one submit: the jobs that fit it, or why nobody can say.
+Sighting = tuple[Found, ...] | ProviderFailure
 
 
 class File(msgspec.Struct, kw_only=True, frozen=True):
@@ -295,12 +318,16 @@ class Adapter(Protocol):
 
     def read_cancel(self, handle: dict[str, str], response: HttpResponse) -> Cancellation | Ask: ...
 
-    def listing(self, call: Call, since: datetime) -> HttpRequest | None:
+    def listing(self, since: datetime) -> HttpRequest | None:
         """What asks for the jobs created since then, newest first; None: the provider does not tell."""
         ...
 
-    def read_listing(self, call: Call, since: datetime, response: HttpResponse) -> Listing:
-        """Those that this call may have started. Raises PollFailed."""
+    def read_listing(self, response: HttpResponse) -> Listing:
+        """All on the page, whoever's they are. Raises PollFailed."""
+        ...
+
+    def marks(self, call: Call) -> dict[str, str]:
+        """By what, beside its input, the job of this call is known in a list: these of `Listed.marks` it must have."""
         ...
 
     def upload(self, file: File) -> HttpRequest | None:
@@ -348,11 +375,14 @@ class Driver(Protocol):
 
     async def cancel(self, handle: dict[str, str]) -> Cancellation: ...
 
-    async def find(self, call: Call, *, since: datetime) -> tuple[Found, ...]:
+    async def find(self, submits: Sequence[Unanswered]) -> Sequence[Sighting]:
         """
-        Jobs created since then that a submit of `call` may have started; none, if the provider does not list.
+        For each in its turn the jobs it may have started; none, if the provider does not list.
 
-        Raises PollFailed if they could not be looked through.
+        The list is read once for all. A job that carries a submit's own callback address is certain. Of those that
+        merely fit, and were made between its times, two are told at most: of several nobody can say which it is. If
+        the list could not be read as far back as a submit's `since`, then what is certain of it is told, else the
+        failure. One that is everybody's may be raised.
         """
         ...
 

@@ -199,7 +199,7 @@ class Forces:
                     )
 
 
-async def replay(store: Store, breakers: Breakers, *, offers: Sequence[str], forces: Forces | None = None) -> int:
+async def replay(store: Store, breakers: Breakers, *, offers: Collection[str], forces: Forces | None = None) -> int:
     """Hold the breakers again that were held before the process ended; how many. For the start."""
     held, forces = 0, forces or Forces(breakers)
     for row in await store.last_audit(_FORCES, outcomes=frozenset({BEGUN, DONE})):

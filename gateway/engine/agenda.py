@@ -10,7 +10,7 @@ from gateway.engine.parts import Parts
 from gateway.engine.poll import PollSchedule
 from gateway.engine.seam import Link
 
-# What was adopted of one provider is asked about one after the other: its callbacks are quicker than that.
+# What was adopted of one provider, or found in its list, is asked about one after the other.
 MOST_ADOPTED_POLLS_PER_SECOND = 100.0
 
 # Of the hold: a list may lag behind, and before another attempt is begun it is looked at once more.
@@ -26,7 +26,7 @@ class Agenda:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._nudged: set[int] = set()
+        self._nudged: dict[int, float] = {}  # by when they are asked about, whatever was planned
         self._schedules: dict[int, PollSchedule] = {}
         self._polls: dict[int, float] = {}
         self._sent_at: dict[int, float] = {}
@@ -37,12 +37,21 @@ class Agenda:
 
     def nudge(self, number: int) -> None:
         """Ask about this attempt now."""
-        self._nudged.add(number)
+        self._nudged[number] = self._parts.clock.monotonic()
+
+    def found(self, attempt: Attempt) -> None:
+        """Its job stood in a list, which need not say how far it has come: it is asked about soon, each in its turn."""
+        within = self._parts.board.in_flight(attempt.provider) / MOST_ADOPTED_POLLS_PER_SECOND
+        self._nudged[attempt.number] = self._parts.clock.monotonic() + self._parts.draw() * within
+
+    def is_unlooked(self, attempt: Attempt) -> bool:
+        """It can be looked for in its provider's list, and this process has not done so yet."""
+        return attempt.number not in self._listings and self.listing_at(attempt) is not None
 
     def polling(self, attempt: Attempt) -> bool:
         """It is asked about; the next time is set from now. True: nobody had told us to."""
         is_unasked = attempt.number not in self._nudged
-        self._nudged.discard(attempt.number)
+        self._nudged.pop(attempt.number, None)
         schedule = self._schedules.get(attempt.number)
         if schedule is not None:
             self._plan(attempt, schedule, self._parts.clock.now())
@@ -110,7 +119,7 @@ class Agenda:
         if not link.capabilities_for(self._parts.offer(attempt.offer)).pollable:
             return None
         if attempt.number in self._nudged:
-            return now
+            return now + timedelta(seconds=self._nudged[attempt.number] - self._parts.clock.monotonic())
         if attempt.number not in self._polls:
             self._begin(attempt, link, now)
         return now + timedelta(seconds=self._polls[attempt.number] - self._parts.clock.monotonic())

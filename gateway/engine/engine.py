@@ -107,6 +107,7 @@ class Engine:
         self.begin_drain()
         for glance in self._glances.values():
             glance.cancel()
+        await self._search.aclose()
         await self._worker.drain(seconds=seconds)
 
     # -- callers ---------------------------------------------------------------------------------------------------

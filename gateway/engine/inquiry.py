@@ -57,7 +57,7 @@ class Inquiry:
             return
         if handle is not None:
             await self._hand.learn(attempt.number, Fact(phase=Phase.QUEUED, handle=handle), Source.LISTING)
-            self._hand.agenda.nudge(attempt.number)  # a list need not say how far it has come
+            self._hand.agenda.found(attempt)
 
     def _miss_callback(self, attempt: Attempt, link: Link, fact: Fact) -> None:
         """It has ended, and nobody called. One that has only just ended may still."""

@@ -121,6 +121,11 @@ class Run:
 
     async def _start(self, *, pays_twice: bool) -> None:
         hand, prediction, planner = self._hand, self.prediction, self._hand.parts.planner
+        for attempt in open_attempts(prediction):
+            # It may have been held by a worker that died: whoever died has told nobody whether he had looked.
+            if hand.agenda.is_unlooked(attempt):
+                await self._inquiry.look_in_list(attempt)
+                return
         tried = frozenset(attempt.offer for attempt in prediction.attempts)
         plan = planner.plan(prediction, excluded=tried, now=hand.now())
         if len(prediction.attempts) >= plan.max_attempts:

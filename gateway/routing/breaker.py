@@ -125,12 +125,8 @@ class _Window(CircuitBreakerStorage):  # type: ignore[misc] # aiobreaker has no 
 
     @property
     def opened_at(self) -> datetime | None:
-        """Never: aiobreaker would compare it with the wall clock. Time is kept by `WindowBreaker`."""
+        """Never, and nobody may set it: aiobreaker would ask the wall clock. Time is kept by `WindowBreaker`."""
         return None
-
-    @opened_at.setter
-    def opened_at(self, moment: datetime) -> None:
-        raise NotImplementedError("time is kept by WindowBreaker")
 
 
 class _Core(CircuitBreaker):  # type: ignore[misc] # aiobreaker has no types

@@ -17,15 +17,22 @@ _SILENCED = ("uvicorn.access",)
 
 
 def setup(
-    *, level: str = "info", format: str = "text", redaction: Redaction, stream: TextIO | None = None
+    *,
+    level: str = "info",
+    format: str = "text",
+    redaction: Redaction,
+    worker: int | None = None,
+    stream: TextIO | None = None,
 ) -> logging.Handler:
     """
     Make the one handler of this process; calling it again replaces it. Others' libraries are heard from `warning` on.
 
-    Uvicorn must be run with `log_config=None, access_log=False`, or it installs handlers of its own.
+    `worker` is the number of one of several that write to one place: each line tells it. Uvicorn must be run with
+    `log_config=None, access_log=False`, or it installs handlers of its own.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter(redaction) if format == "json" else TextFormatter(redaction))
+    formatter = JsonFormatter if format == "json" else TextFormatter
+    handler.setFormatter(formatter(redaction, worker))
     handler.set_name("turnout")
     root = logging.getLogger()
     for old in [old for old in root.handlers if old.get_name() == "turnout"]:
@@ -40,16 +47,18 @@ def setup(
 
 
 class TextFormatter(logging.Formatter):
-    """`12:30:01.123 INFO  gateway.engine  message`; a message stays on its line, whatever is in it."""
+    """`2026-01-31T12:30:01.123Z INFO    worker 2 gateway.engine: message`; it stays on its line, whatever is in it."""
 
-    def __init__(self, redaction: Redaction) -> None:
+    def __init__(self, redaction: Redaction, worker: int | None = None) -> None:
         super().__init__()
         self._redaction = redaction
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC)
+        who = record.name if self._worker is None else f"worker {self._worker} {record.name}"
         line = (
-            f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z {record.levelname:<7} {record.name}: "
+            f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z {record.levelname:<7} {who}: "
             f"{one_line(record.getMessage())}"
         )
         trace = self._trace(record)
@@ -66,7 +75,10 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(TextFormatter):
-    """One object per line: at, level, logger, message, the fields given as `extra={"fields": {…}}`, and the trace."""
+    """
+    One object per line: at, level, logger, message, worker if there are several, the fields given as
+    `extra={"fields": {…}}`, and the trace.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -75,6 +87,8 @@ class JsonFormatter(TextFormatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if self._worker is not None:
+            line["worker"] = self._worker
         fields = getattr(record, "fields", None)
         if isinstance(fields, dict):
             line |= {name: value for name, value in fields.items() if name not in line}

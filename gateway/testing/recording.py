@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -25,11 +25,13 @@ from gateway.contract.provider import (
     Callback,
     Cancellation,
     File,
+    Found,
     HttpRequest,
     HttpResponse,
-    Listing,
     ServerSentEvent,
+    Unanswered,
 )
+from providers._lookout import Lookout
 
 CASES = (
     "success",
@@ -111,6 +113,13 @@ def play(adapter: Adapter, recording: Recording) -> None:
         conversation.play(step)
 
 
+class Seen(NamedTuple):
+    """What a page of a list tells of the recording's call, and what asks for the next page, if that is to be read."""
+
+    found: tuple[Found, ...]
+    next: HttpRequest | None
+
+
 class Conversation:
     """Plays the part of the driver: hands answers to the adapter, and keeps the handle it learned."""
 
@@ -167,10 +176,17 @@ class Conversation:
     def _listing(self, step: dict[str, Any]) -> tuple[Any, HttpRequest | None]:
         since = datetime.fromisoformat(step["since"])
 
-        def read(handle: dict[str, str], response: HttpResponse) -> Any:
-            return self.adapter.read_listing(self.call, since, response)
+        submit = Unanswered(call=self.call, since=since, until=datetime.max.replace(tzinfo=UTC))
 
-        return self._query(step, self.adapter.listing(self.call, since), read, handle={})
+        def read(handle: dict[str, str], response: HttpResponse) -> Any:
+            lookout, marks = Lookout(), self.adapter.marks(self.call)
+            lookout.expect(self.call, marks)
+            listing = self.adapter.read_listing(response)
+            for job in listing.jobs:
+                lookout.see(job)
+            return Seen(lookout.found(submit, marks), None if lookout.is_past(since) else listing.next)
+
+        return self._query(step, self.adapter.listing(since), read, handle={})
 
     def _upload(self, step: dict[str, Any]) -> tuple[Any, HttpRequest | None]:
         said = step["file"]
@@ -284,7 +300,7 @@ def assert_outcome(outcome: Any, expected: Any) -> None:
             assert isinstance(outcome, Ask), outcome
             assert_request(outcome.request, wanted)
         case "listing":
-            assert isinstance(outcome, Listing), outcome
+            assert isinstance(outcome, Seen), outcome
             assert len(outcome.found) == len(wanted["found"]), outcome
             for job, one in zip(outcome.found, wanted["found"], strict=True):
                 assert_subset(msgspec.to_builtins(job), one)

@@ -14,9 +14,9 @@ import os
 import sys
 
 from tests.chaos.figures import provenance, write_figures
+from tests.chaos.universe.play import Report
 from tests.chaos.universe.run import Sum, run
 from tests.chaos.universe.tale import tell
-from tests.chaos.universe.universe import Report
 
 _MOST = 10_000_000
 

@@ -15,11 +15,11 @@ from gateway.store.protocol import Applied
 
 def send_before_intent() -> None:
     """The bytes of a submit leave first, and its intent is committed when the answer is there."""
-    from gateway import app
+    from gateway.assembly import ground
 
     held: dict[tuple[str, int], Callable[[], Coroutine[Any, Any, Any]]] = {}
     late: set[asyncio.Task[Any]] = set()
-    open_store, drivers_of = app.open_store, app.drivers_of
+    open_store, drivers_of = ground.open_store, ground.drivers_of
 
     async def opened(*args: Any, **named: Any) -> Any:
         store = await open_store(*args, **named)
@@ -56,18 +56,18 @@ def send_before_intent() -> None:
             driver.submit = committing(driver.submit)  # type: ignore[method-assign]
         return drivers
 
-    app.open_store, app.drivers_of = opened, made  # type: ignore[assignment]
+    ground.open_store, ground.drivers_of = opened, made  # type: ignore[assignment]
 
 
 def forget_the_delivery() -> None:
     """An end is written without the delivery that tells it."""
-    from gateway import app
+    from gateway.assembly import ground
 
     def without(prediction: Any, happening: Any, now: Any) -> Any:
         reduction = reduce(prediction, happening, now)
         return replace(reduction, effects=tuple(e for e in reduction.effects if not isinstance(e, Notify)))
 
-    app.reduce = without
+    ground.reduce = without
 
 
 BUGS: dict[str, Callable[[], None]] = {bug.__name__: bug for bug in (send_before_intent, forget_the_delivery)}

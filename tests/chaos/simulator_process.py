@@ -7,12 +7,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import httpx
+
+from tests.waiting import until
 
 START_SECONDS = 15.0
 
@@ -33,15 +34,17 @@ class SimulatorProcess:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         with self._said.open("wb") as out:
             self._process = subprocess.Popen(self._command, env=kept, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-        until = time.monotonic() + START_SECONDS
-        while "GET …/books" not in (said := self._said.read_text()):
-            assert self._process.poll() is None, said
-            assert time.monotonic() < until, said
-            time.sleep(0.02)
+        said = until(self._greeting, seconds=START_SECONDS, or_else=self._said.read_text)
         self.urls = dict(re.findall(r"^(\S+) +(http://\S+/v1)", said, re.MULTILINE))
         self.control_url = re.findall(r"^control +(\S+)", said, re.MULTILINE)[0]
         self.secret = re.findall(r"whsec_\S+", said)[0]
         return self
+
+    def _greeting(self) -> str:
+        """Empty while it is not whole."""
+        ended, said = self._process.poll() is not None, self._said.read_text()
+        assert not ended, said
+        return said if "GET …/books" in said else ""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -14,10 +14,10 @@ from tests.chaos.figures import write_figures
 from tests.chaos.universe import edge, fate
 from tests.chaos.universe.difference import difference
 from tests.chaos.universe.planted import BUGS, Bug
+from tests.chaos.universe.play import Report, play
 from tests.chaos.universe.redis_store import Server, server
 from tests.chaos.universe.run import Sum, run
 from tests.chaos.universe.tale import tell
-from tests.chaos.universe.universe import Report, play
 
 UNIVERSES = 40
 # A planted bug must be found in so many universes; most are in the first.
@@ -69,7 +69,7 @@ def test_a_store_that_does_something_else_is_found(redis: Server) -> None:
 
 @pytest.mark.timeout(120)  # two processes that import all of it
 def test_a_seed_replays_its_universe_whatever_the_process() -> None:
-    program = "from tests.chaos.universe.universe import play; print(play(3, with_trace=True, predictions=30).trace)"
+    program = "from tests.chaos.universe.play import play; print(play(3, with_trace=True, predictions=30).trace)"
     traces = {
         subprocess.run(
             [sys.executable, "-c", program],

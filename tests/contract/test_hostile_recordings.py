@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from gateway.contract.errors import CallbackForged, Failure, PollFailed, ProviderFailure, Verdict
 from gateway.contract.fact import Fact
-from gateway.contract.provider import Adapter, Ask, Call, Callback, Cancellation, HttpResponse, Listing
-from gateway.testing.recording import Conversation, answer, read_recording, recordings
+from gateway.contract.provider import Adapter, Ask, Call, Callback, Cancellation, HttpResponse
+from gateway.testing.recording import Conversation, Seen, answer, read_recording, recordings
 from providers._driver import HttpDriver
 from tests.contract.test_recordings import RECORDINGS, build, public_adapters
 from tests.e2e.fakes import script as scripts
@@ -184,7 +184,7 @@ def sound(outcome: Any) -> None:
         case Ask():
             assert outcome.request.method
             assert all(isinstance(part, str) for pair in outcome.handle.items() for part in pair)
-        case Listing():
+        case Seen():
             assert all(isinstance(part, str) for job in outcome.found for part in job.handle.values())
             assert all(job.created_at is None or job.created_at.tzinfo is not None for job in outcome.found)
             assert outcome.next is None or isinstance(outcome.next.url, str)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,37 +14,12 @@ from PIL import Image
 from tests.e2e.clients import prepared
 from tests.e2e.clients.prepared import NotPrepared, Script
 from tests.e2e.gateway_process import GatewayProcess
+from tests.e2e.models import ENVIRON, UPSTREAM, write_schemas
 from tests.e2e.receiver import Receiver
 from tests.e2e.upstream import Upstream
 
 SIZE = (24, 16)
 MANY = 105  # more than a page
-
-TEXT_SCHEMA = {
-    "Input": {"type": "object", "properties": {"prompt": {"type": "string", "x-order": 0}}, "required": ["prompt"]},
-    "Output": {
-        "type": "array",
-        "items": {"type": "string"},
-        "x-cog-array-type": "iterator",
-        "x-cog-array-display": "concatenate",
-    },
-}
-JOB_SCHEMA = {
-    "Input": {
-        "type": "object",
-        "properties": {
-            "do": {"type": "string", "enum": ["echo", "fail", "hold"], "x-order": 0},
-            "text": {"type": "string", "x-order": 1},
-            "count": {"type": "integer", "minimum": 1, "maximum": 9, "default": 1, "x-order": 2},
-        },
-        "required": ["do"],
-    },
-    "Output": {"type": "string"},
-}
-GROW_SCHEMA = {
-    "Input": {"type": "object", "properties": {"do": {"type": "string"}, "text": {"type": "string"}}},
-    "Output": {"type": "array", "items": {"type": "string"}, "x-cog-array-type": "iterator"},
-}
 
 CONFIG = """
 [webhooks]
@@ -59,11 +33,6 @@ log_format = "json"
 adapter = "openai_compatible"
 base_url = "{upstream}/v1"
 
-[providers.jobs]
-adapter = "replicate"
-base_url = "{upstream}/v1"
-token = "env:UPSTREAM_TOKEN"
-
 [[models]]
 name = "acme/writer"
 description = "Writes a little."
@@ -71,22 +40,6 @@ schema = "text.json"
 [[models.offers]]
 provider = "chat"
 name = "little-writer"
-
-[[models]]
-name = "acme/job"
-description = "Does as it is told."
-schema = "job.json"
-[[models.offers]]
-provider = "jobs"
-name = "upstream/job"
-
-[[models]]
-name = "acme/grow"
-description = "Grows at each look."
-schema = "grow.json"
-[[models.offers]]
-provider = "jobs"
-name = "upstream/grow"
 """
 
 
@@ -108,10 +61,9 @@ def gateway(
 ) -> Iterator[GatewayProcess]:
     """With models of the upstream and the bundled upscaler, which has served once: its process is up."""
     folder = tmp_path_factory.mktemp("gateway")
-    for name, schema in {"text": TEXT_SCHEMA, "job": JOB_SCHEMA, "grow": GROW_SCHEMA}.items():
-        (folder / f"{name}.json").write_text(json.dumps(schema))
-    config = CONFIG.format(receiver=receiver.place, upstream=upstream.url)
-    with GatewayProcess(folder, config, environ={"UPSTREAM_TOKEN": "an upstream's own token"}) as gateway:
+    write_schemas(folder, "text", "job", "grow")
+    config = (CONFIG + UPSTREAM).format(receiver=receiver.place, upstream=upstream.url)
+    with GatewayProcess(folder, config, environ=ENVIRON) as gateway:
         with gateway.client() as client:
             body = {"version": "turnout/upscaler", "input": {"image": PIXEL}}
             first = client.post("/v1/predictions", json=body, headers={"prefer": "wait=12"}).json()

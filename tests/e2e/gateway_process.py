@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +14,9 @@ from typing import IO
 
 import httpx
 
-START_SECONDS = 15.0
+from tests.waiting import until
+
+START_SECONDS = 40.0
 STOP_SECONDS = 30.0
 _ADDRESS = re.compile(r"serves at (http://\S+)/v1")
 _KEY = re.compile(r"REPLICATE_API_TOKEN=(\S+)")
@@ -70,7 +71,7 @@ class GatewayProcess:
         with (self.folder / "stdout.log").open("wb") as out, (self.folder / "stderr.log").open("ab") as err:
             self._process = self._spawn(arguments, kept | self._environ, out, err)
         try:
-            self._await_ready(time.monotonic() + seconds)
+            self._await_ready(seconds)
         except BaseException:
             self.kill()
             raise
@@ -135,14 +136,13 @@ class GatewayProcess:
             raise AssertionError(f"it does not run:\n{self.log[-4000:]}")
         return self._process
 
-    def _await_ready(self, until: float) -> None:
+    def _await_ready(self, seconds: float) -> None:
         with httpx.Client(timeout=2, trust_env=False) as client:
-            while time.monotonic() < until:
-                self._running()
-                if self._read_greeting() and self._is_ready(client):
-                    return
-                time.sleep(0.02)
-        raise AssertionError(f"it did not get ready:\n{self.log[-4000:]}")
+            until(
+                lambda: self._running() and self._read_greeting() and self._is_ready(client),
+                seconds=seconds,
+                or_else=lambda: f"it did not get ready:\n{self.log[-4000:]}",
+            )
 
     def _read_greeting(self) -> bool:
         said = (self.folder / "stdout.log").read_text()

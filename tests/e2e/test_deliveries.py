@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import JOB_SCHEMA
 from tests.e2e.gateway_process import GatewayProcess
+from tests.e2e.models import write_schemas
 from tests.e2e.receiver import Receiver
 from tests.e2e.test_operations import CALLER, CONFIG, OPS, Ops, until
 from tests.e2e.upstream import Upstream
@@ -22,7 +22,7 @@ from tests.e2e.upstream import Upstream
 @pytest.fixture(scope="module")
 def ops(upstream: Upstream, receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ops]:
     folder: Path = tmp_path_factory.mktemp("deliveries")
-    (folder / "job.json").write_text(json.dumps(JOB_SCHEMA))
+    write_schemas(folder, "job")
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         config = CONFIG.format(

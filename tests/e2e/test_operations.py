@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ import httpx
 import pytest
 
 from gateway.contract.key import new_key
-from tests.e2e.conftest import JOB_SCHEMA
 from tests.e2e.gateway_process import GatewayProcess
+from tests.e2e.models import write_schemas
 from tests.e2e.receiver import Receiver
 from tests.e2e.upstream import Upstream
+from tests.waiting import until
 
 OPS, CALLER = new_key("ops"), new_key("caller")
 CONFIG = """
@@ -103,7 +103,7 @@ class Ops:
 @pytest.fixture(scope="module")
 def ops(upstream: Upstream, receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ops]:
     folder: Path = tmp_path_factory.mktemp("operations")
-    (folder / "job.json").write_text(json.dumps(JOB_SCHEMA))
+    write_schemas(folder, "job")
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound, and never listening: connections are refused
         config = CONFIG.format(
@@ -117,14 +117,6 @@ def ops(upstream: Upstream, receiver: Receiver, tmp_path_factory: pytest.TempPat
             ops = Ops(gateway)
             with ops.admin, ops.shop:
                 yield ops
-
-
-def until(holds: Callable[[], Any], *, seconds: float = 10.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < end, "it did not come to be in its time"
-        time.sleep(0.02)
-    return found
 
 
 def test_the_greeting_names_the_dashboard_and_it_is_there(ops: Ops) -> None:

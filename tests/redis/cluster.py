@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from pathlib import Path
 from types import TracebackType
 
@@ -11,6 +10,7 @@ import redis
 from redis.crc import key_slot
 
 from tests.redis.server import RedisServer, free_port
+from tests.waiting import until
 
 SLOTS = 16_384
 JOIN_SECONDS = 10.0
@@ -75,11 +75,12 @@ class RedisCluster:
 
     def await_replica(self) -> None:
         """Until the first master's replica has what it has."""
-        until = time.monotonic() + JOIN_SECONDS
         with self.servers[0].client() as client:
-            while client.info("replication").get("slave0", {}).get("state") != "online":
-                assert time.monotonic() < until, "the replica does not come"
-                time.sleep(0.02)
+            until(
+                lambda: client.info("replication").get("slave0", {}).get("state") == "online",
+                seconds=JOIN_SECONDS,
+                or_else="the replica does not come",
+            )
             client.wait(1, 5_000)
 
     def _join(self) -> None:
@@ -93,10 +94,11 @@ class RedisCluster:
                     client.execute_command("CLUSTER", "ADDSLOTSRANGE", index * share, end)
             for server, bus in self._places()[1:]:
                 clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
-            until = time.monotonic() + JOIN_SECONDS
-            while not all(_is_whole(client, len(clients)) for client in clients):
-                assert time.monotonic() < until, "the cluster did not come together"
-                time.sleep(0.02)
+            until(
+                lambda: all(_is_whole(client, len(clients)) for client in clients),
+                seconds=JOIN_SECONDS,
+                or_else="the cluster did not come together",
+            )
             for index, client in enumerate(clients[self._masters :]):
                 client.execute_command("CLUSTER", "REPLICATE", self._id(self.servers[index]))
 

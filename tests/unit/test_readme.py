@@ -87,6 +87,18 @@ def test_every_picture_it_shows_is_there() -> None:
         assert (ROOT / path).stat().st_size < 400_000, path
 
 
+def test_every_link_within_leads_somewhere() -> None:
+    prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+    links = re.findall(r"\]\(([^)]+)\)", prose)
+    assert links
+    for link in links:
+        path, _, anchor = link.partition("#")
+        assert (ROOT / path).exists(), link
+        assert path or anchor in anchors, link
+
+
 def test_the_newcomers_adapter_is_one() -> None:
     (code,) = [text for text in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "class Acme(" in text]
     names: dict[str, Any] = {"__name__": "acme_turnout"}

@@ -58,6 +58,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "gateway.reception": frozenset({"gateway.contract", "gateway.config"}),
     "gateway.drain": frozenset({"gateway.contract", "gateway.engine", "gateway.delivery"}),
     "gateway.workers": None,
+    "gateway.assembly": None,
     "gateway.app": None,
     "gateway.cli": None,
 }
@@ -67,14 +68,15 @@ ONLY_FOR: dict[str, frozenset[str]] = {
     "gateway.app": frozenset({"gateway.cli", "gateway.commands"}),
     "gateway.cli": frozenset({"gateway.__main__"}),
     "gateway.edge": frozenset({"gateway.app", "gateway.workers"}),
-    "gateway.link": frozenset({"gateway.app", "gateway.workers"}),
+    "gateway.assembly": frozenset({"gateway.app"}),
+    "gateway.link": frozenset({"gateway.assembly", "gateway.workers"}),
     "gateway.workers": frozenset({"gateway.commands"}),
-    "gateway.commands": frozenset({"gateway.cli", "gateway.app"}),
+    "gateway.commands": frozenset({"gateway.cli", "gateway.assembly"}),
     "gateway.demo": frozenset({"gateway.cli", "gateway.commands"}),
     "gateway.testing": frozenset(),
     "gateway.simulator": frozenset({"gateway.cli", "gateway.commands", "gateway.demo"}),
     "gateway.telemetry": frozenset(
-        {"gateway.app", "gateway.workers", "gateway.cli", "gateway.commands", "gateway.demo"}
+        {"gateway.app", "gateway.assembly", "gateway.workers", "gateway.cli", "gateway.commands", "gateway.demo"}
     ),
 }
 
@@ -93,6 +95,10 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "opentelemetry": frozenset({"gateway.telemetry"}),
     "onnxruntime": frozenset({"local_backend"}),
     "redis": frozenset({"gateway.store"}),
+}
+# Of these only what waits for nothing: a blocking client would hold up every prediction of the process.
+ONLY_OF: dict[str, frozenset[str]] = {
+    "redis": frozenset({"redis.asyncio", "redis.backoff", "redis.crc", "redis.exceptions"}),
 }
 
 # Here time, chance and names are handed in: one seed replays them.
@@ -162,6 +168,9 @@ def _forbidden(room: str, made: Import) -> str | None:
         users = ONLY_IN.get(top)
         if users is not None and not any(is_inside(made.by, user) for user in users):
             return f"which only {', '.join(sorted(users))} may use"
+        parts = ONLY_OF.get(top)
+        if parts is not None and not any(is_inside(made.of, part) for part in parts):
+            return f"of which only {', '.join(sorted(parts))} may be used"
         return None
     if is_inside(made.of, room) or made.of == "gateway.__version__":
         return None
@@ -230,6 +239,11 @@ def test_the_table_names_no_room_that_is_gone() -> None:
         ("gateway/config/load.py", "from policies.rank import order", "gateway.config.load:1"),
         ("gateway/api/page.py", "from gateway.commands import check", "gateway.api.page:1"),
         ("gateway/routing/planner.py", "import aiobreaker", "gateway.routing.planner:1"),
+        ("gateway/store/redis.py", "import redis", "gateway.store.redis:1: imports redis, of which only"),
+        ("gateway/store/redis.py", "from redis import Redis", "gateway.store.redis:1: imports redis.Redis"),
+        ("gateway/store/redis.py", "from redis.client import Redis", "gateway.store.redis:1"),
+        ("gateway/store/redis.py", "def f():\n    from redis.sentinel import Sentinel", "gateway.store.redis:2"),
+        ("gateway/api/page.py", "import redis.asyncio", "which only gateway.store may use"),
         ("gateway/app.py", "import gateway.testing", "gateway.app:1"),
         ("gateway/newroom/thing.py", "", "stands in no room"),
         ("local_backend/server.py", "from gateway.plugins import find", "local_backend.server:1"),
@@ -261,6 +275,13 @@ def test_a_planted_clock_is_found_out(folder: str, text: str, tmp_path: Path) ->
     file.parent.mkdir(parents=True)
     file.write_text(text)
     assert clocks(tmp_path) != []
+
+
+def test_the_redis_client_that_blocks_nobody_may_be_used(tmp_path: Path) -> None:
+    file = tmp_path / "gateway" / "store" / "redis.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("import redis.asyncio\nfrom redis.asyncio import Redis\nfrom redis import exceptions")
+    assert trespasses(tmp_path) == []
 
 
 def test_a_clock_that_was_handed_in_may_be_read(tmp_path: Path) -> None:

@@ -126,40 +126,22 @@ class Replies:
 
 
 def install(path: str, *, crash_at: str) -> None:
-    """Wrap what `gateway.app` puts a gateway together from."""
+    """Wrap what a gateway is put together from."""
     from gateway import app
+    from gateway.artifact.fetch import Fetcher
+    from gateway.assembly import ground
+    from gateway.delivery.webhook import Sender
 
     points = Points(path, crash_at)
-    _wrap_stores(app, points)
-    drivers_of, application = app.drivers_of, app.application
-    app.drivers_of = lambda *args: {  # type: ignore[assignment]
+    open_store, drivers_of, application = ground.open_store, ground.drivers_of, app.application
+
+    async def opened(*args: Any, **named: Any) -> Any:
+        return Wrapped(await open_store(*args, **named), points, kind="store", silent=READS)
+
+    ground.open_store = opened
+    ground.drivers_of = lambda *args: {  # type: ignore[assignment]
         name: Wrapped(driver, points, kind="send", silent=SILENT) for name, driver in drivers_of(*args).items()
     }
     app.application = lambda context: Replies(application(context), points)  # type: ignore[assignment, return-value]
-    for kind, name, verb in (("deliver", "Sender", "send"), ("fetch", "Fetcher", "fetch")):
-        made = getattr(app, name)
-        setattr(made, verb, points.around(f"send.{kind}", getattr(made, verb)))
-
-
-def _wrap_stores(app: Any, points: Points) -> None:
-    def wrap(store: Any) -> Any:
-        return Wrapped(store, points, kind="store", silent=READS)
-
-    if hasattr(app, "open_store"):
-        opener = app.open_store
-
-        @functools.wraps(opener)
-        async def opened(*args: Any, **named: Any) -> Any:
-            return wrap(await opener(*args, **named))
-
-        app.open_store = opened
-        return
-
-    class Opening:
-        @staticmethod
-        async def open(*args: Any, **named: Any) -> Any:
-            from gateway.store.sqlite import SqliteStore
-
-            return wrap(await SqliteStore.open(*args, **named))
-
-    app.SqliteStore = Opening
+    Sender.send = points.around("send.deliver", Sender.send)  # type: ignore[method-assign]
+    Fetcher.fetch = points.around("send.fetch", Fetcher.fetch)  # type: ignore[method-assign, assignment]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -15,6 +14,7 @@ from gateway.contract.key import new_key
 from tests.chaos.power import calls
 from tests.chaos.power.calls import Call, needs_strace
 from tests.e2e.gateway_process import GatewayProcess
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
 PREDICTIONS = 30
@@ -56,11 +56,11 @@ def early(seen: list[Call], told: list[tuple[str, Call]], log: str) -> list[str]
 
 def read_whole(out: Path, is_whole: Callable[[list[Call]], bool]) -> list[Call]:
     """What strace writes comes a moment after the end of what it looked at."""
-    until = time.monotonic() + 5
-    while not is_whole(seen := calls.read(out)):
-        assert time.monotonic() < until, f"strace has seen {len(seen)} calls"
-        time.sleep(0.02)
-    return seen
+    return until(
+        lambda: seen if is_whole(seen := calls.read(out)) else None,
+        seconds=5,
+        or_else=lambda: f"strace has seen {len(calls.read(out))} calls",
+    )
 
 
 @needs_strace

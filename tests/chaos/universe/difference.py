@@ -20,9 +20,10 @@ from gateway.store.protocol import Applied, CreateResult, Reduce
 from gateway.store.redis import RedisStore
 from gateway.testing import START
 from tests.chaos.universe.loop import UniverseLoop
+from tests.chaos.universe.play import play
 from tests.chaos.universe.redis_store import Exchange, InlineLine, Server, server
 from tests.chaos.universe.run import seeds
-from tests.chaos.universe.universe import Record, play, rows_of, snapshot
+from tests.chaos.universe.universe import Record, rows_of, snapshot
 
 PARTS = ("prediction", "events", "ledger", "deliveries")
 

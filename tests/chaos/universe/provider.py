@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
 
 from gateway.contract.errors import (
-    CallbackForged,
     JobCanceled,
     JobLost,
     ModelFailed,
@@ -27,8 +26,17 @@ from gateway.contract.errors import (
 )
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.money import Cost, CostBasis
-from gateway.contract.provider import Call, Callback, Callbacks, Cancel, Cancellation, Capabilities, Found
-from gateway.testing import START
+from gateway.contract.provider import (
+    Call,
+    Callbacks,
+    Cancel,
+    Cancellation,
+    Capabilities,
+    Listed,
+    Sighting,
+    Unanswered,
+)
+from gateway.testing import START, Actor, recognise, signature
 from tests.chaos.universe.fate import COURSES, SUBMIT_SECONDS, SUBMITS, Course, Fate, Submit
 from tests.chaos.universe.loop import Process, UniverseLoop
 from tests.chaos.universe.network import Network
@@ -152,12 +160,13 @@ class House:
             raise ResultLost("its result has expired") if self.fate.chance(0.5) else JobLost("no such job")
         return self.fact(job)
 
-    def list(self, call: Call, begun: float) -> list[Job]:
+    def list(self) -> list[Listed]:
+        """It lags a little behind."""
         now = self.loop.time()
         return [
-            job
+            Listed(handle={"id": job.id}, created_at=_at(job.started_at), input=job.input)
             for job in self.jobs.values()
-            if job.input == call.input and job.started_at >= begun and now - job.started_at > 1.0
+            if now - job.started_at > 1.0
         ]
 
     def stop(self, id: str) -> Cancellation:
@@ -282,7 +291,7 @@ class House:
             self._later(delay + 0.3 * turn, lambda: self._call_back(job, 0, (headers, body)))
 
     def signed(self, job: Job) -> tuple[dict[str, str], bytes]:
-        return {"signature": f"signed by {self.name}"}, msgspec.json.encode(self.fact(job))
+        return signature(self.name), msgspec.json.encode(self.fact(job))
 
     def _call_back(self, job: Job, tries: int, letter: tuple[dict[str, str], bytes]) -> None:
         async def carry() -> None:
@@ -306,17 +315,13 @@ class House:
         self.loop.call_later(max(0.0, seconds), act, context=self.loop.world.context)
 
 
-class Client:
+class Client(Actor):
     """A `contract.provider.Driver`: one gateway's connections to a house. They break with the gateway."""
 
     def __init__(self, house: House, process: Process) -> None:
-        self.name = house.name
-        self.capabilities = house.capabilities
+        super().__init__(house.name, house.capabilities)
         self._house = house
         self._process = process
-
-    def capabilities_for(self, options: Mapping[str, Any]) -> Capabilities:
-        return self.capabilities
 
     async def submit(self, call: Call, *, on_fact: Any = None, may_send: Callable[[], bool] | None = None) -> Fact:
         house, fate, loop = self._house, self._house.fate, self._house.loop
@@ -434,29 +439,14 @@ class Client:
         await asyncio.sleep(back)
         return result
 
-    async def find(self, call: Call, *, since: datetime) -> tuple[Found, ...]:
-        """Its list lags a little behind."""
+    async def find(self, submits: Sequence[Unanswered]) -> list[Sighting]:
         if not self.capabilities.lists:
-            return ()
-        begun = (since - START).total_seconds()
-        jobs = await self._ask(lambda: self._house.list(call, begun))
-        if jobs:
-            self._house.fate.count("found in a list")
-        return tuple(Found(handle={"id": job.id}, created_at=_at(job.started_at)) for job in jobs)
-
-    async def read_callback(
-        self, headers: Mapping[str, str], body: bytes, *, now: datetime, secret: str | None = None
-    ) -> Callback:
-        if self.capabilities.callbacks is not Callbacks.SIGNED:
-            return Callback(fact=None)
-        if headers.get("signature") != f"signed by {self.name}":
-            raise CallbackForged("the signature does not fit")
-        return Callback(fact=msgspec.json.decode(body, type=Fact))
-
-    async def credentials_for(self, url: str) -> dict[str, str]:
-        return {}
-
-    async def aclose(self) -> None: ...
+            return [()] * len(submits)
+        found = recognise(submits, await self._ask(self._house.list))
+        for jobs in found:
+            if jobs:
+                self._house.fate.count("found in a list")
+        return found
 
 
 def _output(job: Job) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from tests.chaos.universe import edge, fate
-from tests.chaos.universe.universe import Report, play
+from tests.chaos.universe.play import Report, play
 
 # Each fault and each edge at least so often in so many universes; in fewer, in proportion, less what chance may take.
 ENOUGH = 100

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.contract.fact import Begun, Learned
 from tests.chaos.universe.judge import INVARIANTS, Line
-from tests.chaos.universe.universe import Report
+from tests.chaos.universe.play import Report
 
 _MOST_LINES = 120
 _LONG = 160

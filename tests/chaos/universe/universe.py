@@ -1,17 +1,9 @@
-"""One universe from one seed: what is in it, how it begins, how long it lasts, and what is made of it."""
+"""One universe from one seed: what is in it, how it begins, and how long it lasts. What is made of it is for `play`."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import hashlib
-import logging
-import shutil
-import tempfile
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -31,7 +23,7 @@ from policies.document import Fallback, Limits, Policy, Rank
 from tests.chaos.universe.caller import Callers
 from tests.chaos.universe.fate import Fate
 from tests.chaos.universe.inline import InlineStore, new_file
-from tests.chaos.universe.judge import Judge, Line, Violation
+from tests.chaos.universe.judge import Judge
 from tests.chaos.universe.loop import UniverseLoop
 from tests.chaos.universe.network import Network
 from tests.chaos.universe.note import Note
@@ -51,20 +43,6 @@ DEADLINES = (20, 45, 75)
 MOST_SECONDS = 600.0
 # Orphans are looked for as long as the faults and the deadlines last, not for an hour.
 TIMING = Timing(look_pauses=(2.0, 6.0, 15.0, 30.0))
-
-
-class Report(msgspec.Struct, kw_only=True, frozen=True):
-    """What came of one universe. `trace` is the same for the same seed."""
-
-    seed: int
-    store: str
-    predictions: int
-    counts: dict[str, int]
-    violations: tuple[Violation, ...]
-    story: tuple[Line, ...] = ()  # of the predictions that were wronged
-    trace: str = ""
-    virtual_seconds: float = 0.0
-    seconds: float = 0.0
 
 
 class Step(NamedTuple):
@@ -133,29 +111,10 @@ class Universe:
         self.receivers = Receivers(loop, self.fate, self._network, came=self.judge.came)
         self.replicas: list[Replica] = []
         self.callers = Callers(loop, self.fate, self.judge, self.replicas)
-        kinds = self.fate.random.sample(
-            ["called", "polled", "nudged", "repeatable", "listed", "stubborn", "held", "breakable", "streamed"], 4
-        )
-        self.houses = [self._house(kind, kind) for kind in kinds]
-        prices = {kind: Price(per_prediction=self.fate.pick(400_000, 1_000_000, None)) for kind in kinds}
-        if self.fate.chance(0.5):
-            self.houses.append(self._house("local", "polled"))
-            prices["local"] = Price(per_prediction=0)
+        self.houses: list[House] = []
+        prices = self._open_houses()
         for number in range(self._replica_count):
-            self.replicas.append(
-                Replica(
-                    "abc"[number],
-                    loop=loop,
-                    fate=self.fate,
-                    houses=self.houses,
-                    prices=prices,
-                    receivers=self.receivers,
-                    policy=policy,
-                    seed=seed * 8 + number,
-                    open_store=self._open_store,
-                    timing=TIMING,
-                )
-            )
+            self.replicas.append(self._replica(number, policy, prices))
         self.weather = Weather(
             loop, self.fate, self._network, self.replicas, [house.name for house in self.houses], list(HOSTS)
         )
@@ -229,6 +188,32 @@ class Universe:
                 pay_twice_up_to=fate.pick("0", "0", "0.0005", "0.01"),
             ),
             fallback=Fallback(provider="local"),
+        )
+
+    def _open_houses(self) -> dict[str, Price]:
+        """What each of them takes."""
+        kinds = self.fate.random.sample(
+            ["called", "polled", "nudged", "repeatable", "listed", "stubborn", "held", "breakable", "streamed"], 4
+        )
+        self.houses += [self._house(kind, kind) for kind in kinds]
+        prices = {kind: Price(per_prediction=self.fate.pick(400_000, 1_000_000, None)) for kind in kinds}
+        if self.fate.chance(0.5):
+            self.houses.append(self._house("local", "polled"))
+            prices["local"] = Price(per_prediction=0)
+        return prices
+
+    def _replica(self, number: int, policy: Policy, prices: dict[str, Price]) -> Replica:
+        return Replica(
+            "abc"[number],
+            loop=self.loop,
+            fate=self.fate,
+            houses=self.houses,
+            prices=prices,
+            receivers=self.receivers,
+            policy=policy,
+            seed=self.seed * 8 + number,
+            open_store=self._open_store,
+            timing=TIMING,
         )
 
     def _house(self, name: str, kind: str) -> House:
@@ -331,80 +316,3 @@ class _StoreClock:
 
 def snapshot(prediction: Prediction) -> bytes:
     return prediction_bytes(prediction, public_url=BASE)
-
-
-def play(seed: int, *, store: str = "sqlite", server: Any = None, with_trace: bool = False, **plan: Any) -> Report:
-    """A universe from its beginning to its end, in this process."""
-    begun = time.perf_counter()
-    with _folder() as folder, _quiet():
-        loop = UniverseLoop(Random(f"schedule {seed}"))
-        asyncio.set_event_loop(loop)
-        universe = Universe(seed, folder, loop, server=server, **plan)
-        loop.set_exception_handler(lambda _, told: _complain(universe.judge, told))
-        try:
-            loop.run_until_complete(loop.world.spawn(universe.run()))
-        except Exception as error:
-            universe.judge.breach("I12", "", f"the universe broke down: {type(error).__name__}: {error}")
-            if not universe.judge.violations:
-                raise
-        finally:
-            virtual = loop.time()
-            judge = universe.judge
-            loop.bury()
-            loop.close()
-            asyncio.set_event_loop(None)
-            for path in folder.glob(f"{seed}.db*"):
-                path.unlink()
-    wronged = {violation.prediction for violation in judge.violations[:5]}
-    return Report(
-        seed=seed,
-        store=store,
-        predictions=len(judge.rows),
-        counts=dict(universe.counts),
-        violations=tuple(judge.violations[:20]),
-        story=tuple(line for line in judge.chronicle if line.prediction in wronged),
-        trace=_trace(judge.chronicle, loop.turns) if with_trace else "",
-        virtual_seconds=virtual,
-        seconds=time.perf_counter() - begun,
-    )
-
-
-def _complain(judge: Judge, told: dict[str, Any]) -> None:
-    """A callback that fails stops whatever it was to move on. Tasks answer for themselves."""
-    if "handle" in told:
-        judge.breach("I12", "", f"a callback failed: {told['exception']!r} {told['message']}")
-
-
-def _trace(chronicle: list[Line], turns: int) -> str:
-    digest = hashlib.sha256(str(turns).encode())
-    for line in chronicle:
-        digest.update(repr(line).encode())
-    return digest.hexdigest()
-
-
-_FOLDER: list[Path] = []
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """One for this process, in memory if it can be."""
-    if not _FOLDER:
-        memory = Path("/dev/shm")
-        place = tempfile.mkdtemp(prefix="turnout-universe-", dir=memory if memory.is_dir() else None)
-        _FOLDER.append(Path(place))
-        import atexit
-
-        atexit.register(shutil.rmtree, place, ignore_errors=True)
-    yield _FOLDER[0]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The gateway's log says nothing the chronicle does not; and no collection runs in the middle of a universe."""
-    logging.disable(logging.CRITICAL)
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        logging.disable(logging.NOTSET)

@@ -44,7 +44,7 @@ def until(ask: Callable[[], Any], is_over: Callable[[Any], bool]) -> tuple[Any, 
         seen.append(ask())
         if is_over(seen[-1]):
             break
-        time.sleep(0.01)
+        time.sleep(0.01)  # as every caller of a queue has to; at most TRIES times
     return seen[-1], seen
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import JOB_SCHEMA, PIXEL
+from tests.e2e.conftest import PIXEL
 from tests.e2e.dashboard.test_hostile import is_unharmed
 from tests.e2e.dashboard.visitor import Visitor
 from tests.e2e.gateway_process import GatewayProcess
+from tests.e2e.models import ENVIRON, write_schemas
 from tests.e2e.receiver import Receiver
 from tests.e2e.upstream import Upstream
 
@@ -69,9 +69,9 @@ def gateway(
 ) -> Iterator[GatewayProcess]:
     """Its cheapest provider does not answer: nothing listens where it should be."""
     folder = tmp_path_factory.mktemp("gateway")
-    (folder / "job.json").write_text(json.dumps(JOB_SCHEMA))
+    write_schemas(folder, "job")
     config = CONFIG.format(receiver=receiver.place, upstream=upstream.url, broken="http://127.0.0.1:9")
-    with GatewayProcess(folder, config, environ={"UPSTREAM_TOKEN": "an upstream's own token"}) as gateway:
+    with GatewayProcess(folder, config, environ=ENVIRON) as gateway:
         yield gateway
 
 

@@ -128,7 +128,7 @@ class Studio(LoopbackServer, abc.ABC):
         """Headers that prove it."""
 
 
-class Desk(Answering):
+class Desk(Answering, abc.ABC):
     """One request to a studio: files lie in the open, all else is for those who show the token."""
 
     @property
@@ -157,8 +157,9 @@ class Desk(Answering):
     def is_open(self, path: str) -> bool:
         return False
 
+    @abc.abstractmethod
     def speak(self, body: bytes) -> None:
-        raise NotImplementedError
+        """Answer one who has shown the token, or who asked where it is open."""
 
     def strange(self) -> None:
         self.studio.strange.append(f"{self.command} {self.path}")

@@ -8,14 +8,11 @@ from pathlib import Path
 import pytest
 
 from gateway.contract.key import new_key
+from tests.e2e.conftest import PIXEL
 from tests.e2e.gateway_process import GatewayProcess
 from tests.redis.server import RedisServer
 
 STORE_SECONDS = 1.0
-PIXEL = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4"
-    "2mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
 BODY = {"version": "turnout/upscaler", "input": {"image": PIXEL}}
 MakeGateway = Callable[[str], GatewayProcess]
 

@@ -16,6 +16,7 @@ import pytest
 from tests.e2e.gateway_process import GatewayProcess
 from tests.e2e.redis.conftest import BODY, STORE_SECONDS, MakeGateway
 from tests.redis.server import RedisServer
+from tests.waiting import until
 
 MARGIN_SECONDS = 1.0  # two cores, and others at work on them
 ENDED = {"succeeded", "failed", "canceled"}
@@ -36,14 +37,16 @@ def post_by(client: httpx.Client, headers: dict[str, str] | None = None) -> Answ
 
 
 def ended(gateway: GatewayProcess, id: str, *, seconds: float = 10.0) -> str:
-    until = time.monotonic() + seconds
     with gateway.client() as client:
-        while True:
-            status = client.get(f"/v1/predictions/{id}").json().get("status")
-            if status in ENDED:
-                return str(status)
-            assert time.monotonic() < until, f"{id} is {status}"
-            time.sleep(0.02)
+
+        def status() -> str:
+            return str(client.get(f"/v1/predictions/{id}").json().get("status"))
+
+        return until(
+            lambda: found if (found := status()) in ENDED else "",
+            seconds=seconds,
+            or_else=lambda: f"{id} is {status()}",
+        )
 
 
 def all_ids(gateway: GatewayProcess) -> set[str]:
@@ -56,14 +59,12 @@ def status_of(gateway: GatewayProcess, path: str) -> int:
 
 
 def until_accepted(gateway: GatewayProcess, *, seconds: float = 8.0) -> str:
-    limit = time.monotonic() + seconds
-    while True:
+    def accepted() -> str:
         status, _, id = post(gateway)
-        if status == 201:
-            return id
-        assert status == 503
-        assert time.monotonic() < limit, "it does not accept again"
-        time.sleep(0.02)
+        assert status in (201, 503)
+        return id if status == 201 else ""
+
+    return until(accepted, seconds=seconds, or_else="it does not accept again")
 
 
 def test_the_first_prediction_goes_through(gateway: GatewayProcess) -> None:
@@ -90,10 +91,8 @@ def test_a_frozen_server_gives_503_within_the_bound_and_leaves_nothing_behind(
     accepted.add(until_accepted(gateway))
     assert all(ended(gateway, id) == "succeeded" for id in accepted)
     assert all_ids(gateway) == accepted, "a 503 that was none"
-    limit = time.monotonic() + 5
-    while status_of(gateway, "/readyz") != 200:  # what it said last keeps for a second
-        assert time.monotonic() < limit
-        time.sleep(0.05)
+    # What it said last keeps for a second.
+    until(lambda: status_of(gateway, "/readyz") == 200, seconds=5, or_else="it does not say that it is ready")
     with server.client() as client:
         assert client.info("clients")["connected_clients"] < 12, "connections that nobody closes"
 
@@ -114,8 +113,7 @@ def test_a_freeze_amid_creates_never_gives_a_false_201(gateway: GatewayProcess, 
         asker.start()
     for _ in range(3):
         count = len(answers)
-        while len(answers) < count + 20:
-            time.sleep(0.005)
+        until(lambda count=count: len(answers) >= count + 20, or_else="nothing is answered")
         server.freeze()
         time.sleep(1.5 * STORE_SECONDS)  # the time that is frozen is what this is about
         server.thaw()

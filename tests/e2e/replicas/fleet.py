@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import time
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Any
 import httpx
 
 from gateway.contract.key import new_key
-from tests.e2e.conftest import GROW_SCHEMA, JOB_SCHEMA
 from tests.e2e.gateway_process import GatewayProcess
+from tests.e2e.models import ENVIRON, UPSTREAM, write_schemas
 from tests.e2e.receiver import Receiver
 from tests.e2e.upstream import Upstream
 from tests.redis.server import RedisServer
+from tests.waiting import until
 
 START_SECONDS = 40.0  # several at once, on a machine that has other work
 
@@ -46,25 +46,6 @@ enabled = false
 
 [telemetry]
 log_format = "json"
-
-[providers.jobs]
-adapter = "replicate"
-base_url = "{upstream}/v1"
-token = "env:UPSTREAM_TOKEN"
-
-[[models]]
-name = "acme/job"
-schema = "job.json"
-[[models.offers]]
-provider = "jobs"
-name = "upstream/job"
-
-[[models]]
-name = "acme/grow"
-schema = "grow.json"
-[[models.offers]]
-provider = "jobs"
-name = "upstream/grow"
 """
 
 
@@ -88,14 +69,12 @@ class Fleet:
         self.gateways = [self._gateway(number) for number in range(count)]
 
     def _gateway(self, number: int) -> GatewayProcess:
-        environ = {"UPSTREAM_TOKEN": "an upstream's own token"}
-        return GatewayProcess(self.folder / f"gateway-{number}", key=self.key.text, environ=environ)
+        return GatewayProcess(self.folder / f"gateway-{number}", key=self.key.text, environ=ENVIRON)
 
     def configure(self, gateway: GatewayProcess, *, public_url: str) -> None:
-        for name, schema in {"job": JOB_SCHEMA, "grow": GROW_SCHEMA}.items():
-            (gateway.folder / f"{name}.json").write_text(json.dumps(schema))
+        write_schemas(gateway.folder, "job", "grow")
         gateway.configure(
-            CONFIG.format(
+            (CONFIG + UPSTREAM).format(
                 public_url=public_url,
                 lease=self.lease,
                 server=self._server,
@@ -164,14 +143,10 @@ class Fleet:
         )
 
     def until(self, holds: Callable[[], Any], *, seconds: float = 20.0) -> Any:
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                found = holds()
-            except httpx.HTTPError:
-                found = None
-            if found:
-                return found
-            logs = "\n".join(gateway.log[-1500:] for gateway in self.gateways)
-            assert time.monotonic() < end, f"it never came to pass:\n{logs}"
-            time.sleep(0.05)
+        """A gateway that does not answer now may do so soon."""
+
+        def found() -> Any:
+            with contextlib.suppress(httpx.HTTPError):
+                return holds()
+
+        return until(found, seconds=seconds, or_else=lambda: "\n".join(one.log[-1500:] for one in self.gateways))

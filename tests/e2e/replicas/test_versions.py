@@ -19,6 +19,7 @@ import pytest
 from gateway.store._encoding import CONTRACT_VERSION
 from gateway.store.redis import FORMAT
 from tests.e2e.gateway_process import GatewayProcess
+from tests.e2e.models import ENVIRON
 from tests.e2e.replicas import next_version
 from tests.e2e.replicas.balancer import Balancer
 from tests.e2e.replicas.fleet import START_SECONDS, Fleet
@@ -79,9 +80,7 @@ class Mixed(Fleet):
         last.code = newer
 
     def _gateway(self, number: int) -> GatewayProcess:
-        return EitherGateway(
-            self.folder / f"gateway-{number}", key=self.key.text, environ={"UPSTREAM_TOKEN": "an upstream's own token"}
-        )
+        return EitherGateway(self.folder / f"gateway-{number}", key=self.key.text, environ=ENVIRON)
 
     def turn(self, gateway: GatewayProcess, code: Path | None, *, kills: bool = False) -> float:
         """Restart it as the other version; for how long it took to end."""

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -16,6 +16,7 @@ import pytest
 
 from tests.e2e.gateway_process import GatewayProcess
 from tests.redis.server import RedisServer
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)  # each starts several processes
 
@@ -58,13 +59,6 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
-
-
-def until(holds: Callable[[], bool], *, seconds: float, or_else: str) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, or_else
-        time.sleep(0.05)
 
 
 def pages(gateway: GatewayProcess, count: int) -> list[str]:
@@ -145,6 +139,19 @@ def test_no_worker_outlives_its_parent(gateway: GatewayProcess) -> None:
     until(lambda: not any(is_alive(pid) for pid in workers), seconds=25, or_else="a worker was left behind")
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{gateway.url}/livez", trust_env=False)
+
+
+def test_each_line_of_the_log_says_which_worker_wrote_it(tmp_path: Path, redis: RedisServer) -> None:
+    (tmp_path / "policies").mkdir()
+    config = CONFIG.format(workers=2, url=redis.url, local="false") + '[policies]\nfiles = ["policies"]\n'
+    gateway = GatewayProcess(tmp_path, config)
+    gateway.start(seconds=START_SECONDS)
+    try:
+        (tmp_path / "policies" / "wrong.toml").write_text("wrong = true\n")
+        said = re.compile(r"^\S+ ERROR +worker (\d) \S+: policies refused", re.MULTILINE)
+        until(lambda: set(said.findall(gateway.log)) == {"0", "1"}, seconds=10, or_else="a worker is not told apart")
+    finally:
+        gateway.kill()
 
 
 def test_they_share_one_local_backend(tmp_path: Path, redis: RedisServer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from tests.e2e.receiver import Receiver
 from tests.e2e.telemetry.collector import Collector
 from tests.e2e.telemetry.scene import Caller, make_gateway
 from tests.e2e.telemetry.upstream import Quoting, Refusing
+from tests.waiting import until
 
 SPAN = "cd" * 8
 
@@ -97,8 +97,11 @@ def test_a_trace_survives_the_death_of_the_gateway_between_an_attempt_and_its_en
             webhook=f"{traced.receiver.url}/late",
             more_headers={"traceparent": f"00-{trace}-{SPAN}-01"},
         )
-        while client.get(f"/v1/predictions/{begun['id']}").json()["status"] != "processing":
-            time.sleep(0.02)
+
+        def is_running() -> bool:
+            return bool(client.get(f"/v1/predictions/{begun['id']}").json()["status"] == "processing")
+
+        until(is_running, seconds=15, or_else=lambda: f"{begun['id']} does not run: {traced.gateway.log[-4000:]}")
     job = list(traced.upstream.jobs.values())[-1]
     traced.gateway.kill()
     job.status = "succeeded"

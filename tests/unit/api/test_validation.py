@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.api.validation import InputSchema, compile_schema, is_file_uri, speaks_of_files
+from gateway.api.keyword import is_file_uri
+from gateway.api.validation import InputSchema, compile_schema, speaks_of_files
 from gateway.contract.errors import InputInvalid
 from tests.unit.api.fakes import PUBLIC, World, document, refuse_private, replace
 

@@ -315,6 +315,10 @@ class Stage:
         self.accepted.append(created.prediction.id)
         return created.prediction.id
 
+    async def cancel(self, id: str) -> None:
+        assert self.engine is not None
+        await self.engine.cancel(id, owner=OWNER)
+
     async def ended(self, id: str, *, within: float = 300) -> Prediction:
         assert self.engine is not None
         prediction = await self.engine.wait(id, seconds=within)

@@ -29,11 +29,11 @@ from gateway.contract.fact import (
     StreamEvent,
     SubmitFailed,
 )
-from gateway.contract.prediction import Status
+from gateway.contract.prediction import Prediction, Status
 from gateway.contract.provider import Cancel, Cancellation, Capabilities
 from gateway.engine.lifecycle import reduce
 from gateway.testing import Script
-from tests.unit.engine.stage import OWNER, POLLED, WITH_CALLBACKS, Stage, virtual
+from tests.unit.engine.stage import POLLED, WITH_CALLBACKS, Stage, virtual
 from tests.unit.engine.world import a_prediction, an_attempt, at, queued, running, succeeded
 
 QUEUED_ONLY = Capabilities(modes=frozenset({"queue"}), cancel=Cancel.QUEUED_ONLY)
@@ -41,6 +41,21 @@ QUEUED_ONLY = Capabilities(modes=frozenset({"queue"}), cancel=Cancel.QUEUED_ONLY
 
 def told(fact: Fact) -> Learned:
     return Learned(attempt=1, fact=fact, source=Source.CALLBACK)
+
+
+async def canceled(stage: Stage, *, after: float) -> Prediction:
+    """One that somebody cancels `after` seconds, once it has ended."""
+    id = await stage.post()
+    await asyncio.sleep(after)
+    await stage.cancel(id)
+    return await stage.ended(id)
+
+
+def waited_seconds(prediction: Prediction) -> float:
+    """From the wish to the end."""
+    assert prediction.completed_at is not None
+    assert prediction.cancel_requested_at is not None
+    return (prediction.completed_at - prediction.cancel_requested_at).total_seconds()
 
 
 HAPPENINGS: dict[str, Happening] = {
@@ -100,8 +115,7 @@ def test_a_cancel_at_any_instant_ends_it_as_its_job_ended_in_the_providers_books
         async with stage:
             id = await stage.post()
             await asyncio.sleep(at_seconds)
-            assert stage.engine is not None
-            await stage.engine.cancel(id, owner=OWNER)
+            await stage.cancel(id)
             prediction = await stage.ended(id)
             job = provider.jobs[0]
             was_stopped = job.canceled_at is not None
@@ -123,16 +137,10 @@ async def test_a_cancel_that_is_only_heard_is_final_when_the_provider_says_so(tm
     stage = Stage(tmp_path)
     stage.provider("first", Script(run_seconds=math.inf, cancel=Cancellation.REQUESTED), capabilities=POLLED)
     async with stage:
-        id = await stage.post()
-        await asyncio.sleep(1)
-        assert stage.engine is not None
-        await stage.engine.cancel(id, owner=OWNER)
-        prediction = await stage.ended(id)
+        prediction = await canceled(stage, after=1)
         assert prediction.status is Status.CANCELED
         assert prediction.attempts[0].status is AttemptStatus.CANCELED
-        assert prediction.completed_at is not None
-        assert prediction.cancel_requested_at is not None
-        assert (prediction.completed_at - prediction.cancel_requested_at).total_seconds() < 5
+        assert waited_seconds(prediction) < 5
 
 
 @virtual
@@ -140,18 +148,11 @@ async def test_without_an_answer_it_is_asked_five_times_and_final_after_the_grac
     stage = Stage(tmp_path)
     provider = stage.provider("first", Script(run_seconds=math.inf, cancel=PollFailed("503")), capabilities=POLLED)
     async with stage:
-        id = await stage.post()
-        await asyncio.sleep(1)
-        assert stage.engine is not None
-        await stage.engine.cancel(id, owner=OWNER)
-        prediction = await stage.ended(id)
+        prediction = await canceled(stage, after=1)
         assert prediction.status is Status.CANCELED
         assert provider.jobs[0].cancels == stage.timing.cancel_tries == 5
-        assert prediction.completed_at is not None
-        assert prediction.cancel_requested_at is not None
-        waited = (prediction.completed_at - prediction.cancel_requested_at).total_seconds()
-        assert 30 <= waited <= 36
-        assert (await stage.ledger(id))[0][1] == "maybe"
+        assert 30 <= waited_seconds(prediction) <= 36
+        assert (await stage.ledger(prediction.id))[0][1] == "maybe"
 
 
 @virtual
@@ -161,17 +162,14 @@ async def test_the_grace_is_counted_from_the_cancel_over_a_kill(tmp_path: Path) 
     async with stage:
         id = await stage.post()
         await asyncio.sleep(1)
-        assert stage.engine is not None
-        await stage.engine.cancel(id, owner=OWNER)
+        await stage.cancel(id)
         await asyncio.sleep(5)
         await stage.kill()
         await stage.open()
         prediction = await stage.ended(id)
         assert prediction.status is Status.CANCELED
-        assert prediction.completed_at is not None
-        assert prediction.cancel_requested_at is not None
         # A dead worker's lease has to run out first.
-        assert (prediction.completed_at - prediction.cancel_requested_at).total_seconds() <= 45
+        assert waited_seconds(prediction) <= 45
 
 
 @virtual
@@ -179,14 +177,10 @@ async def test_a_success_within_the_grace_stays_one(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     stage.provider("first", Script(run_seconds=15, cancel=PollFailed("503")), capabilities=WITH_CALLBACKS)
     async with stage:
-        id = await stage.post()
-        await asyncio.sleep(1)
-        assert stage.engine is not None
-        await stage.engine.cancel(id, owner=OWNER)
-        prediction = await stage.ended(id)
+        prediction = await canceled(stage, after=1)
         assert (prediction.status, prediction.output) == (Status.SUCCEEDED, "done")
-        await stage.settled(id)
-        await stage.check(id)
+        await stage.settled(prediction.id)
+        await stage.check(prediction.id)
 
 
 @virtual
@@ -194,9 +188,5 @@ async def test_what_runs_and_cannot_be_stopped_any_more_ends_as_it_ends(tmp_path
     stage = Stage(tmp_path)
     stage.provider("first", Script(run_seconds=8, cancel=Cancellation.UNSUPPORTED), capabilities=QUEUED_ONLY)
     async with stage:
-        id = await stage.post()
-        await asyncio.sleep(2)
-        assert stage.engine is not None
-        await stage.engine.cancel(id, owner=OWNER)
-        prediction = await stage.ended(id)
+        prediction = await canceled(stage, after=2)
         assert prediction.status is Status.SUCCEEDED

@@ -34,7 +34,6 @@ from tests.unit.engine.stage import (
     HELD_BREAKABLE,
     IDEMPOTENT,
     MODEL,
-    OWNER,
     PRICE,
     WITH_CALLBACKS,
     Stage,
@@ -383,8 +382,7 @@ class TestCancel:
         async with stage:
             id = await stage.post()
             await asyncio.sleep(5)
-            assert stage.engine is not None
-            await stage.engine.cancel(id, owner=OWNER)
+            await stage.cancel(id)
             prediction = await stage.ended(id)
             assert prediction.status is Status.CANCELED
             assert stage.clock.monotonic() < 15
@@ -400,8 +398,7 @@ class TestCancel:
         async with stage:
             id = await stage.post()
             await asyncio.sleep(5)
-            assert stage.engine is not None
-            await stage.engine.cancel(id, owner=OWNER)
+            await stage.cancel(id)
             await stage.ended(id)
             await stage.settled(id)
             assert [(state, nanos) for _, state, nanos in await stage.ledger(id)] == [("released", 0)]
@@ -417,7 +414,7 @@ class TestCancel:
             await asyncio.sleep(4.05)
             assert stage.engine is not None
             assert (await stage.read(id)).status is not Status.SUCCEEDED
-            await stage.engine.cancel(id, owner=OWNER)
+            await stage.cancel(id)
             prediction = await stage.ended(id)
             assert prediction.status is Status.SUCCEEDED
             await stage.settled(id)
@@ -430,8 +427,7 @@ class TestCancel:
         async with stage:
             id = await stage.post()
             await asyncio.sleep(5)
-            assert stage.engine is not None
-            await stage.engine.cancel(id, owner=OWNER)
+            await stage.cancel(id)
             prediction = await stage.ended(id)
             assert prediction.status is Status.CANCELED
             assert 30 <= stage.clock.monotonic() <= 45
@@ -447,8 +443,7 @@ class TestCancel:
         async with stage:
             id = await stage.post()
             await asyncio.sleep(5)
-            assert stage.engine is not None
-            await stage.engine.cancel(id, owner=OWNER)
+            await stage.cancel(id)
             await asyncio.sleep(0.4)
             assert first.jobs[0].cancels == 1
             await asyncio.sleep(8)
@@ -464,8 +459,7 @@ class TestCancel:
         async with stage:
             id = await stage.post()
             await asyncio.sleep(5)
-            assert stage.engine is not None
-            await stage.engine.cancel(id, owner=OWNER)
+            await stage.cancel(id)
             prediction = await stage.ended(id)
             assert prediction.status is Status.CANCELED
             assert stage.clock.monotonic() < 7
@@ -481,8 +475,7 @@ class TestCancel:
         async with stage:
             id = await stage.post()
             await asyncio.sleep(5)
-            assert stage.engine is not None
-            await stage.engine.cancel(id, owner=OWNER)
+            await stage.cancel(id)
             prediction = await stage.ended(id)
             assert prediction.status is Status.CANCELED
             assert stage.clock.monotonic() <= 45

@@ -27,7 +27,7 @@ from gateway.contract.provider import Cancel, Capabilities
 from gateway.engine.lifecycle import reduce
 from gateway.engine.watch import Watchers
 from gateway.testing import Script
-from tests.unit.engine.stage import OWNER, POLLED, Stage, virtual
+from tests.unit.engine.stage import POLLED, Stage, virtual
 from tests.unit.engine.world import a_prediction, an_attempt, at, queued
 
 # Polled so rarely that what happens between two looks is never seen.
@@ -51,8 +51,7 @@ class TestACancelOfWhatWasLastSeenInTheQueue:
         async with stage:
             id = await stage.post()
             await asyncio.sleep(10.0)
-            assert stage.engine is not None
-            await stage.engine.cancel(id, owner=OWNER)
+            await stage.cancel(id)
             assert (await stage.ended(id)).status is Status.CANCELED
             await stage.settled(id)
             assert provider.jobs[0].is_billed(stage.clock.monotonic())
@@ -94,8 +93,7 @@ class TestACancelOfWhatWasLastSeenInTheQueue:
         async with stage:
             id = await stage.post()
             await asyncio.sleep(10.0)
-            assert stage.engine is not None
-            await stage.engine.cancel(id, owner=OWNER)
+            await stage.cancel(id)
             await stage.settled(id)
             assert [row[1:] for row in await stage.ledger(id)] == [("released", 0)]
             (attempt,) = (await stage.read(id)).attempts

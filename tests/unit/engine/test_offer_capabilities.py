@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from gateway.contract.provider import Cancel, Capabilities
 from gateway.testing import Script
-from tests.unit.engine.stage import HELD_BREAKABLE, OWNER, POLLED, WITH_CALLBACKS, Stage, virtual
+from tests.unit.engine.stage import HELD_BREAKABLE, POLLED, WITH_CALLBACKS, Stage, virtual
 
 
 @virtual
@@ -53,8 +53,7 @@ async def test_a_submit_is_not_broken_off_where_the_offer_starts_a_job_by_it(tmp
     async with stage:
         id = await stage.post()
         await asyncio.sleep(5)
-        assert stage.engine is not None
-        await stage.engine.cancel(id, owner=OWNER)
+        await stage.cancel(id)
         await stage.settled(id)
         assert provider.jobs[0].canceled_at is None
 

@@ -25,7 +25,7 @@ from gateway.engine.run import Run
 from gateway.engine.withdrawal import Withdrawal
 from gateway.store.protocol import Reduce, Reduction
 from gateway.testing import Script, run_virtual
-from tests.unit.engine.stage import OWNER, WITH_CALLBACKS, Stage
+from tests.unit.engine.stage import WITH_CALLBACKS, Stage
 
 Scenario = Callable[[Path, Reduce], Awaitable[None]]
 
@@ -80,8 +80,7 @@ async def canceling(folder: Path, reduce: Reduce) -> None:
     async with stage:
         id = await stage.post()
         await asyncio.sleep(3)
-        assert stage.engine is not None
-        await stage.engine.cancel(id, owner=OWNER)
+        await stage.cancel(id)
         await stage.ended(id)
         await stage.settled(id)
         await stage.check(id)

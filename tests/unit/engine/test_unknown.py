@@ -19,7 +19,7 @@ from gateway.engine.attempt import Timing
 from gateway.engine.lifecycle import is_open
 from gateway.store.protocol import Held
 from gateway.testing import Job, Script
-from tests.unit.engine.stage import IDEMPOTENT, OWNER, POLLED, PRICE, WITH_CALLBACKS, Stage, virtual
+from tests.unit.engine.stage import IDEMPOTENT, POLLED, PRICE, WITH_CALLBACKS, Stage, virtual
 
 LISTED = replace(POLLED, lists=True)
 LISTED_WITH_CALLBACKS = replace(WITH_CALLBACKS, lists=True)
@@ -142,6 +142,25 @@ class TestTheLadder:
             assert prediction.status is Status.SUCCEEDED
             assert prediction.attempts[0].resolved_by == "listing"
             assert len(provider.submits) == 1, "what may have been sent is not sent again"
+            await stage.settled(id)
+            await stage.check(id)
+
+    @virtual
+    async def test_who_takes_it_over_when_the_hold_is_over_looks_for_itself_before_another_is_paid(
+        self, tmp_path: Path
+    ) -> None:
+        stage = Stage(tmp_path, pay_twice_up_to="1")
+        provider = stage.provider("first", replace(LOST, run_seconds=200), capabilities=LISTED)
+        second = stage.provider("second")
+        async with stage:
+            id = await stage.post()
+            await stage.until(lambda: bool(provider.jobs))
+            await asyncio.sleep(1)  # it is unknown, and nobody has looked yet
+            await stage.kill()
+            await asyncio.sleep(60)
+            await stage.open()
+            assert (await stage.ended(id)).attempts[0].resolved_by == "listing"
+            assert second.submits == []
             await stage.settled(id)
             await stage.check(id)
 
@@ -385,8 +404,7 @@ async def test_a_cancel_of_the_caller_stops_what_was_found_late(tmp_path: Path) 
     async with stage:
         id = await stage.post()
         await stage.until(lambda: bool(provider.jobs))
-        assert stage.engine is not None
-        await stage.engine.cancel(id, owner=OWNER)
+        await stage.cancel(id)
         assert (await stage.ended(id)).status is Status.CANCELED
         prediction = await stage.settled(id)
         assert provider.jobs[0].phase(stage.clock.monotonic()) is Phase.CANCELED

@@ -75,9 +75,9 @@ def prediction(*attempts: Attempt, status: Status = Status.SUCCEEDED, trace: str
 class Wire:
     """What leaves the process."""
 
-    def __init__(self, format: str, redaction: Redaction, level: str = "debug") -> None:
+    def __init__(self, format: str, redaction: Redaction, level: str = "debug", *, worker: int | None = None) -> None:
         self.stream = io.StringIO()
-        setup(level=level, format=format, redaction=redaction, stream=self.stream)
+        setup(level=level, format=format, redaction=redaction, worker=worker, stream=self.stream)
 
     @property
     def text(self) -> str:

@@ -118,3 +118,22 @@ def test_setting_up_twice_says_everything_once() -> None:
     logging.getLogger("gateway").info("once")
     assert first.text == ""
     assert len(second.lines) == 1
+
+
+@pytest.mark.parametrize("worker", [0, 3])
+def test_one_of_several_says_which_it_is(worker: int) -> None:
+    text, said = Wire("text", Redaction(), worker=worker), logging.getLogger("gateway.engine")
+    said.info("news")
+    assert text.lines[0].endswith(f"Z INFO    worker {worker} gateway.engine: news")
+    json_lines = Wire("json", Redaction(), worker=worker)
+    said.info("news", extra={"fields": {"worker": "somebody else"}})
+    assert json.loads(json_lines.text)["worker"] == worker
+
+
+def test_one_alone_says_nothing_of_workers() -> None:
+    text, said = Wire("text", Redaction()), logging.getLogger("gateway.engine")
+    said.info("news")
+    assert text.lines[0].endswith("Z INFO    gateway.engine: news")
+    json_lines = Wire("json", Redaction())
+    said.info("news")
+    assert "worker" not in json.loads(json_lines.text)
