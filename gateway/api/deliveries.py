@@ -115,6 +115,7 @@ async def retry_host(exchange: Exchange) -> Reply:
         Search(statuses=_ENDED, created_after=asked.created_after), position=asked.position, limit=PAGE_SIZE
     )
     retried = 0
+    _wake(exchange, host, None)  # a try that is on its way may end before its row can be made due
     for prediction in page.predictions:
         if host_of(prediction.request.webhook or "") == host and not prediction.data_removed:
             retried += await _again_if_owed(exchange, prediction.id)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 import msgspec
 
 from gateway.store.protocol import Delivery
 
 WIDTH = 4
-MAX_WAITING = 16  # beyond it the host is left in the store
+MAX_WAITING = 16  # beyond it the rest is left in the store
+MAX_SUSPECT_WAITING = 4  # more could not be tried before their claims are over
 FAILURES_TO_OPEN = 5
 OPEN_SECONDS = 30.0
 MAX_OPEN_SECONDS = 300.0
@@ -20,11 +20,12 @@ NOTE_EVERY = timedelta(hours=1)
 DISABLED_AFTER = timedelta(days=5)
 
 
-class Claim(NamedTuple):
+class Claim(msgspec.Struct, eq=False):
     """A delivery in our hands; `until` is the monotonic second after which somebody else may have it."""
 
     delivery: Delivery
     until: float
+    is_begun: bool = False  # bytes of it may have left
 
 
 class Standing(msgspec.Struct, kw_only=True, frozen=True):
@@ -54,6 +55,7 @@ class Lane:
         self.sending: set[str] = set()  # predictions with a delivery on its way: their next one waits for it
         self.failures = 0
         self.used_at = 0.0
+        self.asked = 0  # how often somebody asked for another try
         self.failing_since: datetime | None = None  # nothing has arrived since then; kept over restarts by the outbox
         self.noted_at: datetime | None = None  # when its failing was last written down
         self.is_disabled = False
@@ -63,7 +65,11 @@ class Lane:
 
     @property
     def is_full(self) -> bool:
-        return len(self.waiting) >= MAX_WAITING
+        return len(self.waiting) >= self._room
+
+    @property
+    def _room(self) -> int:
+        return MAX_SUSPECT_WAITING if self.is_suspect else MAX_WAITING
 
     @property
     def is_suspect(self) -> bool:
@@ -88,6 +94,21 @@ class Lane:
                 self.sending.add(claim.delivery.prediction)
                 return claim
         return None
+
+    def give_up(self, *, but: int = 0) -> list[Delivery]:
+        """
+        Let go of what waits but for the first `but`.
+
+        What comes after one that stays, or is on its way, stays with it: somebody else would send it before that one.
+        """
+        staying = list(self.waiting)[:but]
+        predictions = self.sending | {claim.delivery.prediction for claim in staying}
+        rest = list(self.waiting)[but:]
+        self.waiting = deque([*staying, *(claim for claim in rest if claim.delivery.prediction in predictions)])
+        return [claim.delivery for claim in rest if claim.delivery.prediction not in predictions]
+
+    def give_up_surplus(self) -> list[Delivery]:
+        return self.give_up(but=self._room)
 
     def is_due_for_note(self, now: datetime) -> bool:
         return self.noted_at is None or now - self.noted_at >= NOTE_EVERY

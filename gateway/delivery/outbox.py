@@ -14,8 +14,8 @@ from gateway.contract.errors import StoreError
 from gateway.contract.host import host_of
 from gateway.contract.observer import DeliveryTry, Observer
 from gateway.contract.prediction import Prediction
-from gateway.delivery.lane import DISABLED_AFTER, Claim, Lane, Standing
-from gateway.delivery.record import Records
+from gateway.delivery.judge import Judge
+from gateway.delivery.lane import Claim, Lane, Standing
 from gateway.delivery.schedule import SCHEDULE_SECONDS, next_due
 from gateway.delivery.webhook import Outcome, Result
 from gateway.store.protocol import Delivery, Store
@@ -23,10 +23,11 @@ from gateway.store.protocol import Delivery, Store
 MAX_IN_FLIGHT = 64
 MAX_SUSPECT_IN_FLIGHT = 16  # of them for receivers that failed last time: the others always find slots
 MAX_HELD = 256  # claimed, sent or not
-PASS_SECONDS = 1.0  # between looks past what is due to receivers that fail
 IDLE_SECONDS = 5.0
+HELD_SECONDS = 1.0  # when something waits: others may give it back
 BUSY_SECONDS = 0.5  # when something is due and may not be claimed yet
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+GIVE_BACK_SECONDS = 1.0  # of a drain, at its end
 TRIES_PER_LEASE = 4  # a claim lasts as long as so many tries that time out
 MARGIN_SECONDS = 5.0
 
@@ -76,13 +77,13 @@ class Outbox:
         self._schedule_seconds = schedule_seconds
         self._lease_seconds = TRIES_PER_LEASE * max(timeout_seconds, MARGIN_SECONDS)
         self._exchange_seconds = timeout_seconds + MARGIN_SECONDS  # with less left of a claim nothing is begun
-        self._records = Records(store)
+        self._judge = Judge(store, clock)
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._tasks: dict[asyncio.Task[None], Claim] = {}
         self._suspects = 0  # tasks of suspect lanes
         self._woken = asyncio.Event()
-        self._pass_at = 0.0
-        self._notes: set[asyncio.Task[None]] = set()
+        self._unsent: list[Delivery] = []  # let go, and to be given back
+        self._running: asyncio.Task[Any] | None = None
         self._is_throttled = False  # something due was left in the store
         self._is_draining = False
 
@@ -110,15 +111,22 @@ class Outbox:
         return sorted((lane.standing(now) for lane in bad), key=lambda standing: (standing.owner, standing.host))
 
     def retry(self, host: str, owner: str | None = None) -> None:
-        """Somebody asks for another try: what is known against `host` (of this owner alone) is forgotten."""
+        """
+        Somebody asks for another try: what is known against `host` (of this owner alone) is forgotten.
+
+        A try that is on its way, and fails, is due again at once. Whoever makes deliveries due asks before it, so that
+        those that could not be made due because they are being sent come too; and after it, so that they are claimed.
+        """
         for lane in self._lanes.values():
             if lane.host == host and owner in (None, lane.owner):
+                lane.asked += 1
                 lane.succeeded()
-                self._pardon(lane)
+                self._judge.pardon(lane)
         self.wake()
 
     async def run(self) -> None:
         """Claim and send until `drain`. Outlives every trouble of the store, and bugs: deliveries must go on."""
+        self._running = asyncio.current_task()
         failures = 0
         while not self._is_draining:
             self._woken.clear()
@@ -135,46 +143,80 @@ class Outbox:
             if rest_seconds:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), rest_seconds)
+        await self._give_back()
 
     async def drain(self, seconds: float) -> None:
-        """Begin nothing more, give what is on its way `seconds` to end, cut off the rest: it is sent again later."""
+        """
+        Begin nothing more, give what is on its way `seconds` to end, cut off the rest: it is sent again later.
+
+        What was not begun is given back, at once where it waits for nothing: others send it. A store that is out holds
+        nobody up: then it comes back when its claims are over.
+        """
         self._is_draining = True
         self._woken.set()
         for lane in self._lanes.values():
-            lane.waiting.clear()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
-        for task in self._tasks:
+            self._unsent += lane.give_up()
+        last_seconds = min(GIVE_BACK_SECONDS, seconds / 4)
+        running = () if self._running is None else (self._running,)
+        await self._wait_giving_back(seconds - last_seconds, *self._tasks, *self._judge.notes, *running)
+        cut_off = [*self._tasks, *self._judge.notes]
+        for task in cut_off:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._notes, return_exceptions=True)
+        await asyncio.gather(*cut_off, return_exceptions=True)
+        for lane in self._lanes.values():
+            self._unsent += (claim.delivery for claim in lane.waiting)
+            lane.waiting.clear()
+        await self._wait_giving_back(last_seconds)
+
+    async def _wait_giving_back(self, seconds: float, *others: asyncio.Task[Any]) -> None:
+        giving = asyncio.create_task(self._give_back())
+        await asyncio.wait({giving, *others}, timeout=seconds)
+        giving.cancel()
+        await asyncio.gather(giving, return_exceptions=True)
 
     async def _step(self) -> float:
         """One round: seconds to rest after it."""
-        held = len(self._tasks) + sum(len(lane.waiting) for lane in self._lanes.values())
-        full = frozenset(lane.host for lane in self._lanes.values() if lane.is_full)
-        # The store leaves out whole hosts. Where only the dead receivers of some fill theirs, others are looked for.
-        busy = frozenset(lane.host for lane in self._lanes.values() if lane.is_full and not lane.is_suspect)
-        is_pass = full > busy and self._clock.monotonic() >= self._pass_at
+        held = self._make_room()
+        await self._give_back()
+        full = frozenset((lane.owner, lane.host) for lane in self._lanes.values() if lane.is_full)
         limit = min(MAX_HELD - held, MAX_IN_FLIGHT)
         self._is_throttled = bool(full) or limit <= 0
         claimed: list[Delivery] = []
         if limit > 0:
             claimed = await self._store.claim_deliveries(
-                self._worker, limit=limit, lease_seconds=self._lease_seconds, exclude_hosts=busy if is_pass else full
+                self._worker, limit=limit, lease_seconds=self._lease_seconds, exclude_lanes=full
             )
         if self._is_draining:
+            self._unsent += claimed
             return 0.0
-        self._admit(claimed, is_pass=is_pass)
+        self._admit(claimed)
         if claimed and len(claimed) == limit:
             return 0.0
-        if is_pass:
-            self._pass_at = self._clock.monotonic() + PASS_SECONDS
         due_at = await self._store.next_delivery_at()
         if due_at is None:
             return IDLE_SECONDS
-        return min(max((due_at - self._clock.now()).total_seconds(), 0.0) or BUSY_SECONDS, IDLE_SECONDS)
+        return min(max((due_at - self._clock.now()).total_seconds(), 0.0) or BUSY_SECONDS, HELD_SECONDS)
 
-    def _admit(self, claimed: list[Delivery], *, is_pass: bool) -> None:
+    def _make_room(self) -> int:
+        """How many are held. Where it gets tight no lane holds more than its share."""
+        waiting = sum(len(lane.waiting) for lane in self._lanes.values())
+        if len(self._tasks) + waiting > MAX_HELD // 2:
+            for lane in self._lanes.values():
+                surplus = lane.give_up_surplus()
+                waiting -= len(surplus)
+                self._unsent += surplus
+        return len(self._tasks) + waiting
+
+    async def _give_back(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if not unsent:
+            return
+        try:
+            await self._store.release_deliveries(unsent)
+        except StoreError as error:
+            _log.warning("%d webhooks come back when their claims are over: %s", len(unsent), error)
+
+    def _admit(self, claimed: list[Delivery]) -> None:
         now = self._clock.monotonic()
         for delivery in claimed:
             key = (delivery.owner, host_of(delivery.url))
@@ -182,8 +224,6 @@ class Outbox:
             if lane is None:
                 lane = self._lanes[key] = Lane(*key)
             lane.used_at = now
-            if is_pass and lane.is_full and lane.is_suspect:
-                continue  # let go: it comes back when the claim is over
             lane.waiting.append(Claim(delivery, now + self._lease_seconds))
         self._pump()
 
@@ -206,8 +246,10 @@ class Outbox:
         if claim is None:
             return False
         if claim.until - now < self._exchange_seconds:
-            # Somebody else may have it soon; so we let go, and it comes back.
+            # Somebody else may have it soon; so we let go, and claim it anew.
             lane.sending.discard(claim.delivery.prediction)
+            self._unsent.append(claim.delivery)
+            self._woken.set()
             return True
         self._suspects += is_suspect
         task = asyncio.create_task(self._carry(lane, claim, now))
@@ -219,7 +261,10 @@ class Outbox:
         self._tasks.pop(task, None)
         self._suspects -= was_suspect
         lane.sending.discard(claim.delivery.prediction)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            if not claim.is_begun:
+                self._unsent.append(claim.delivery)
+        elif (error := task.exception()) is not None:
             _log.error("a delivery was dropped and comes back with its lease", exc_info=error)
         self._pump()
         if self._is_throttled:
@@ -228,8 +273,8 @@ class Outbox:
     def _carry(self, lane: Lane, claim: Claim, now: float) -> Coroutine[Any, Any, None]:
         delivery = claim.delivery
         is_last_chance = delivery.is_final and delivery.tries + 1 >= len(self._schedule_seconds)
-        if not delivery.is_final and delivery.fence > 1:
-            # Claimed before, perhaps sent: it is sent once, and never after what came later.
+        if not delivery.is_final and delivery.may_have_been_sent:
+            # It is sent once, and never after what came later.
             return self._record(claim, ended="exhausted", error="claimed once before")
         if lane.is_disabled:
             return self._refuse(claim)
@@ -257,11 +302,18 @@ class Outbox:
         traceparent = ""
         if prediction is not None and self._trace is not None:
             traceparent = self._trace(prediction, delivery.id, delivery.tries + 1)
+        asked = lane.asked
+        claim.is_begun = True
         outcome = await self._sender.send(delivery, traceparent=traceparent)
-        self._judge(lane, outcome)
+        # Somebody has asked for another try meanwhile: this one says nothing about the receiver as it is by now.
+        is_outdated = lane.asked > asked and outcome.result is not Result.DELIVERED
+        if not is_outdated:
+            self._judge.judge(lane, outcome)
         ended: str | None = None
         due_at: datetime | None = None
-        if outcome.result in (Result.DELIVERED, Result.GONE):
+        if is_outdated and delivery.is_final:
+            due_at = self._clock.now()
+        elif outcome.result in (Result.DELIVERED, Result.GONE):
             ended = outcome.result.value
         elif delivery.is_final:
             due_at = self._next_due(delivery, outcome.retry_after_seconds, is_slow=outcome.is_slow)
@@ -307,55 +359,6 @@ class Outbox:
             schedule_seconds=self._schedule_seconds,
             is_slow=is_slow,
         )
-
-    def _judge(self, lane: Lane, outcome: Outcome) -> None:
-        """What a try says of its receiver. Anything but a 2xx is a failure, but only silence shuts the lane."""
-        now = self._clock.now()
-        if outcome.result is Result.UNREACHED:
-            lane.failed(self._clock.monotonic())
-        else:
-            lane.succeeded()
-        lane.is_gone = outcome.result is Result.GONE
-        if outcome.result is Result.DELIVERED:
-            self._pardon(lane)
-            return
-        if lane.failing_since is None:
-            lane.failing_since = now
-        if lane.is_due_for_note(now):
-            lane.noted_at = now
-            self._note(self._remember(lane))
-        elif now - lane.failing_since >= DISABLED_AFTER:
-            self._disable(lane)
-
-    async def _remember(self, lane: Lane) -> None:
-        """Others, and this process before its last start, may have known for longer that it fails."""
-        try:
-            since = await self._records.failed(lane.owner, lane.host, self._clock.now())
-        except StoreError:
-            lane.noted_at = None  # with the next failure
-            return
-        if lane.failing_since is None:
-            return  # something has arrived meanwhile
-        lane.failing_since = min(since, lane.failing_since)
-        if self._clock.now() - lane.failing_since >= DISABLED_AFTER:
-            self._disable(lane)
-
-    def _disable(self, lane: Lane) -> None:
-        if not lane.is_disabled:
-            lane.is_disabled = True
-            _log.warning("webhooks to %s are not tried any more: for days it has only failed", lane.host)
-
-    def _pardon(self, lane: Lane) -> None:
-        is_known = lane.noted_at is not None
-        lane.forgive()
-        if is_known:
-            self._note(self._records.arrived(lane.owner, lane.host))
-
-    def _note(self, writing: Coroutine[Any, Any, None]) -> None:
-        """Nobody waits for it: at worst a record is found to be old."""
-        note = asyncio.create_task(writing)
-        self._notes.add(note)
-        note.add_done_callback(self._notes.discard)
 
     async def _record(
         self,

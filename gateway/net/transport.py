@@ -97,7 +97,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         """An idle connection to `origin`, the one used last, or a new one that is not dialled yet."""
         key = _key(origin)
         for connection in reversed([idle for idle, place in self._idle.items() if place == key]):
-            del self._idle[connection]
+            if self._idle.pop(connection, None) is None:
+                continue  # somebody else took it while one that had expired was being closed
             if connection.is_available() and not connection.has_expired():
                 return connection
             await connection.aclose()

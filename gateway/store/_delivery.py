@@ -11,8 +11,9 @@ import msgspec
 from gateway.contract.host import host_of
 from gateway.contract.prediction import Prediction, WebhookEvent
 from gateway.store._change import SPACED, SPACING_MICROS, delivery_id, told_of
-from gateway.store._encoding import decode_history, encode_history, from_micros
-from gateway.store.protocol import AGES_SECONDS, Backlog, Delivery, Redelivery, Try
+from gateway.store._delivery_walk import PIECE, Lanes, Place
+from gateway.store._encoding import decode_history, encode_history, from_micros, to_micros
+from gateway.store.protocol import AGES_SECONDS, GIVEN_BACK, Backlog, Delivery, Redelivery, Try
 
 _MOST_COUNTED = 20_000
 
@@ -95,20 +96,62 @@ def write(
 
 
 def claim(
-    db: sqlite3.Connection, now: int, worker: str, *, limit: int, lease_micros: int, exclude_hosts: frozenset[str]
-) -> list[Delivery]:
+    db: sqlite3.Connection,
+    now: int,
+    *,
+    worker: str,
+    limit: int,
+    lease_micros: int,
+    exclude_lanes: Lanes,
+    place: Place[tuple[int, int]] | None,
+) -> tuple[list[Delivery], Place[tuple[int, int]] | None, bool]:
+    """What was claimed, where the next look goes on, and whether everything due has been looked at."""
+    if place is None or not place.is_good_for(exclude_lanes):
+        place = Place(at=(0, 0), excluded=exclude_lanes, passed=0, begun=now)
+    most = limit + PIECE if exclude_lanes else limit
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM delivery d JOIN prediction p ON p.number = d.prediction"  # noqa: S608 - our own columns
-        " WHERE d.ended IS NULL AND d.due_at <= ? AND d.host NOT IN (SELECT value FROM json_each(?))"
+        "SELECT d.due_at, d.number, p.owner, d.host FROM delivery d JOIN prediction p ON p.number = d.prediction"
+        " WHERE d.ended IS NULL AND d.due_at <= ? AND (d.due_at, d.number) > (?, ?)"
         " ORDER BY d.due_at, d.number LIMIT ?",
-        (now, msgspec.json.encode(sorted(exclude_hosts)).decode(), limit),
+        (now, *place.at, most),
     ).fetchall()
-    claimed = [msgspec.structs.replace(_delivery(row), fence=row[14] + 1) for row in rows]
+    numbers: list[int] = []
+    at, passed = place.at, place.passed
+    for due_at, number, *lane in rows:
+        if tuple(lane) in exclude_lanes:
+            passed += 1
+        else:
+            numbers.append(number)
+        at = due_at, number
+        if len(numbers) == limit:
+            break
+    is_through = len(rows) < most
+    place = msgspec.structs.replace(place, at=at, passed=passed)
+    return _claim(db, now + lease_micros, worker, numbers), place.kept(now, is_through=is_through), is_through
+
+
+def _claim(db: sqlite3.Connection, until: int, worker: str, numbers: list[int]) -> list[Delivery]:
+    rows = db.execute(
+        f"SELECT {_COLUMNS}, d.number FROM delivery d JOIN prediction p ON p.number = d.prediction"  # noqa: S608 - our own columns
+        " WHERE d.number IN (SELECT value FROM json_each(?))",
+        (msgspec.json.encode(numbers).decode(),),
+    )
+    found = {row[-1]: msgspec.structs.replace(_delivery(row), fence=row[14] + 1) for row in rows}
+    claimed = [found[number] for number in numbers]
     db.executemany(
         "UPDATE delivery SET fence = ?, worker = ?, due_at = ? WHERE id = ?",
-        [(delivery.fence, worker, now + lease_micros, delivery.id) for delivery in claimed],
+        [(delivery.fence, worker, until, delivery.id) for delivery in claimed],
     )
     return claimed
+
+
+def release(db: sqlite3.Connection, deliveries: Sequence[Delivery]) -> None:
+    # One that was superseded meanwhile stays so.
+    db.executemany(
+        "UPDATE delivery SET fence = fence + ?, worker = NULL, due_at = ?"
+        " WHERE id = ? AND fence = ? AND worker IS NOT NULL",
+        [(GIVEN_BACK - 1, to_micros(one.due_at), one.id, one.fence) for one in deliveries],
+    )
 
 
 def finish(

@@ -11,14 +11,16 @@ import msgspec
 from gateway.contract.errors import StoreError
 from gateway.contract.prediction import WebhookEvent
 from gateway.store._change import delivery_id
+from gateway.store._delivery_walk import MOST_PIECES, Lanes
 from gateway.store._encoding import from_micros, to_micros
-from gateway.store._redis_key import Shard, digits, host_name
+from gateway.store._redis_delivery_look import Due, Looks, by_shard, entry_of_prediction
+from gateway.store._redis_key import Shard, digits
 from gateway.store._redis_seat import Seat
 from gateway.store._redis_wire import Argument, load
-from gateway.store.protocol import AGES_SECONDS, MOST_TRIES_KEPT, Backlog, Delivery, Redelivery, Try
+from gateway.store.protocol import AGES_SECONDS, GIVEN_BACK, MOST_TRIES_KEPT, Backlog, Delivery, Redelivery, Try
 
-LOOK_DELIVERIES = load("look_deliveries", "outbox", is_reading=True)
 CLAIM_DELIVERIES = load("claim_deliveries", "outbox")
+RELEASE_DELIVERIES = load("release_deliveries", "outbox")
 FINISH_DELIVERY = load("finish_delivery", "outbox")
 REDELIVER = load("redeliver", "outbox")
 NEXT_DELIVERY = load("next_delivery", is_reading=True)
@@ -26,7 +28,6 @@ NEXT_DELIVERY = load("next_delivery", is_reading=True)
 MOST_COUNTED = 20_000
 MOST_HOSTS = 1_000
 _CHUNK = 200
-_MOST_ROUNDS = 10
 _FIELDS = ("event", "body", "made", "due", "tries", "ended", "last", "fence")
 
 
@@ -45,20 +46,18 @@ class Deliveries:
     def __init__(self, seat: Seat) -> None:
         self._seat = seat
         self._keys = seat.keys
+        self._looks = Looks(seat)
 
     # -- sending -----------------------------------------------------------------------------------------------
 
-    async def claim(
-        self, worker: str, *, limit: int, lease_seconds: float, exclude_hosts: frozenset[str]
-    ) -> list[Delivery]:
-        excluded = sorted({host_name(host) for host in exclude_hosts})
+    async def claim(self, worker: str, *, limit: int, lease_seconds: float, exclude_lanes: Lanes) -> list[Delivery]:
         lease = round(lease_seconds * 1_000_000)
         claimed: list[Delivery] = []
-        for _ in range(_MOST_ROUNDS):
-            before, offered = len(claimed), 0
+        for _ in range(MOST_PIECES):
+            before = len(claimed)
             try:
-                for shard, entries in (await self._look(limit - before, excluded)).items():
-                    offered += len(entries)
+                due, is_through = await self._looks.look(limit - before, exclude_lanes)
+                for shard, entries in by_shard(due).items():
                     claimed += await self._claim_of(shard, worker, lease, entries)
             except StoreError:
                 # What an answer was lost of comes back when the lease is over; what was heard of is not to wait for it.
@@ -66,34 +65,13 @@ class Deliveries:
                     raise
                 break
             # What was not to be had any more went to somebody who was faster: there may be others.
-            if len(claimed) >= limit or len(claimed) - before == offered:
+            if len(claimed) >= limit or (is_through and len(claimed) - before == len(due)):
                 break
         claimed.sort(key=lambda delivery: (delivery.due_at, delivery.prediction, delivery.sequence))
         return claimed
 
-    async def _look(self, limit: int, excluded: list[str]) -> dict[Shard, list[tuple[str, str]]]:
-        """Hosts and entries of the first due, by shard."""
-        looks = await self._seat.run_all(
-            [
-                self._seat.call(LOOK_DELIVERIES, [shard.outbox, shard.hosts], [limit, len(excluded), *excluded])
-                for shard in self._keys.shards
-            ]
-        )
-        due = [
-            (tail.decode(), host.decode(), shard)
-            for shard, found in zip(self._keys.shards, looks, strict=True)
-            for host, tail in zip(found[::2], found[1::2], strict=True)
-        ]
-        due.sort(key=lambda one: one[0])
-        by_shard: dict[Shard, list[tuple[str, str]]] = {}
-        for tail, host, shard in due[:limit]:
-            by_shard.setdefault(shard, []).append((host, tail))
-        return by_shard
-
-    async def _claim_of(
-        self, shard: Shard, worker: str, lease: int, entries: Sequence[tuple[str, str]]
-    ) -> list[Delivery]:
-        named = [(host, tail, *_of(tail)) for host, tail in entries]
+    async def _claim_of(self, shard: Shard, worker: str, lease: int, entries: Sequence[Due]) -> list[Delivery]:
+        named = [(one.host, one.tail, *entry_of_prediction(one.tail)) for one in entries]
         args: list[Argument] = [worker, lease, len(named)]
         for host, tail, _, sequence in named:
             args += (host, tail, sequence)
@@ -104,6 +82,22 @@ class Deliveries:
             for (_, _, id, sequence), values in zip(named, found, strict=True)
             if values is not None
         ]
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        self._looks.forget()  # they may lie before where those have come to
+        shards: dict[Shard, list[Delivery]] = {}
+        for delivery in deliveries:
+            if delivery.id == delivery_id(delivery.prediction, delivery.event, delivery.sequence):
+                shards.setdefault(self._keys.shard(delivery.prediction), []).append(delivery)
+        calls = []
+        for shard, found in shards.items():
+            args: list[Argument] = [GIVEN_BACK - 1, len(found)]
+            for one in found:
+                args += (one.prediction, one.sequence, one.fence, to_micros(one.due_at))
+            keys = [shard.outbox, shard.hosts, *(shard.deliveries(one.prediction) for one in found)]
+            calls.append(self._seat.call(RELEASE_DELIVERIES, keys, args))
+        if calls:
+            await self._seat.run_all(calls)
 
     async def finish(
         self, delivery: Delivery, *, ended: str | None, due_at: datetime | None, status: int | None, error: str | None
@@ -171,7 +165,7 @@ class Deliveries:
             )
             if not entries:
                 return
-            named = [_of(entry[len(host.encode()) + 1 :].decode()) for entry in entries]
+            named = [entry_of_prediction(entry[len(host.encode()) + 1 :].decode()) for entry in entries]
             rows = await self._seat.read(
                 *(
                     ("HMGET", shard.deliveries(id), f"{sequence}:made", f"{sequence}:tries", f"{sequence}:last")
@@ -243,11 +237,6 @@ def entry_of(delivery: Delivery, host: str) -> str:
 
 def _fields(sequence: int) -> tuple[str, ...]:
     return tuple(f"{sequence}:{field}" for field in _FIELDS)
-
-
-def _of(tail: str) -> tuple[str, int]:
-    """Prediction and sequence of an entry without its host."""
-    return tail[16:-9], int(tail[-8:])
 
 
 def _delivery(id: str, owner: bytes, url: bytes, sequence: int, values: Sequence[Any]) -> Delivery:

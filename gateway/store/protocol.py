@@ -98,6 +98,9 @@ class Try(msgspec.Struct, kw_only=True, frozen=True):
 
 
 MOST_TRIES_KEPT = 20
+# What a claim that was given back has added to its delivery's fence, in place of its own 1: so the fence only grows,
+# and what is below still counts the claims that may have been sent.
+GIVEN_BACK = 1_000_000
 
 
 class Delivery(msgspec.Struct, kw_only=True, frozen=True):
@@ -119,6 +122,11 @@ class Delivery(msgspec.Struct, kw_only=True, frozen=True):
     last_error: str | None = None
     fence: int = 0
     history: tuple[Try, ...] = ()  # the newest MOST_TRIES_KEPT, oldest first; kept over a redelivery
+
+    @property
+    def may_have_been_sent(self) -> bool:
+        """Of one just claimed that has no tries: another claim of it was neither recorded nor given back."""
+        return self.fence % GIVEN_BACK > 1
 
 
 class LedgerRow(msgspec.Struct, kw_only=True, frozen=True):
@@ -341,12 +349,21 @@ class Store(Protocol):
     # -- outbox ------------------------------------------------------------------------------------------------
 
     async def claim_deliveries(
-        self, worker: str, *, limit: int, lease_seconds: float, exclude_hosts: frozenset[str] = frozenset()
+        self, worker: str, *, limit: int, lease_seconds: float, exclude_lanes: frozenset[tuple[str, str]] = frozenset()
     ) -> list[Delivery]:
         """
         Take deliveries that are due, oldest first; each comes with a fence, and comes back after the lease.
 
-        `exclude_hosts` are compared with the URL's host as `contract.host.host_of` reads it.
+        `exclude_lanes` are owners with the URL's host as `contract.host.host_of` reads it. One call passes over a
+        bounded number of their deliveries, and the next goes on from there: it may bring less than is due, or nothing.
+        """
+        ...
+
+    async def release_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        """
+        Give claims back of which nothing was sent: others may have them at once, due as before, no try counted.
+
+        One whose fence is stale is left as it is.
         """
         ...
 

@@ -211,12 +211,15 @@ class RedisStore:
     # -- outbox ------------------------------------------------------------------------------------------------
 
     async def claim_deliveries(
-        self, worker: str, *, limit: int, lease_seconds: float, exclude_hosts: frozenset[str] = frozenset()
+        self, worker: str, *, limit: int, lease_seconds: float, exclude_lanes: frozenset[tuple[str, str]] = frozenset()
     ) -> list[Delivery]:
         self._turns.check_open()
         return await self._deliveries.claim(
-            worker, limit=limit, lease_seconds=lease_seconds, exclude_hosts=exclude_hosts
+            worker, limit=limit, lease_seconds=lease_seconds, exclude_lanes=exclude_lanes
         )
+
+    async def release_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        await self._turns.run(partial(self._deliveries.release, deliveries))
 
     async def finish_delivery(
         self,

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.contract.clock import Clock
-from gateway.contract.errors import StoreUnavailable
+from gateway.contract.errors import StoreError, StoreUnavailable
 from gateway.contract.fact import Effect, Happening
 from gateway.contract.prediction import Prediction
 from gateway.store import _audit, _delivery, _moving, _search, _view
 from gateway.store._database import Database
+from gateway.store._delivery_walk import MOST_PIECES, Place
 from gateway.store._encoding import FILE, from_micros, to_micros
 from gateway.store._prediction import Predictions
 from gateway.store._writer import Writer
@@ -59,6 +60,7 @@ class SqliteStore:
         self._writer = Writer(database.connect_writer, max_queue=max_queue, ended=self._predictions.cache.end)
         self._list_reader = database.connect_reader()
         self._list_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnout-store-list")
+        self._place: Place[tuple[int, int]] | None = None  # of claims that leave lanes out
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -179,18 +181,45 @@ class SqliteStore:
     # -- outbox ------------------------------------------------------------------------------------------------
 
     async def claim_deliveries(
-        self, worker: str, *, limit: int, lease_seconds: float, exclude_hosts: frozenset[str] = frozenset()
+        self, worker: str, *, limit: int, lease_seconds: float, exclude_lanes: frozenset[tuple[str, str]] = frozenset()
     ) -> list[Delivery]:
-        return await self._writer.submit(
-            lambda db: _delivery.claim(
+        lease_micros = timedelta(seconds=lease_seconds) // timedelta(microseconds=1)
+        claimed: list[Delivery] = []
+        place = after = self._place
+        is_through = False
+
+        def look(db: sqlite3.Connection) -> list[Delivery]:
+            nonlocal after, is_through  # run once more, it comes to the same
+            found, after, is_through = _delivery.claim(
                 db,
                 to_micros(self._clock.now()),
-                worker,
-                limit=limit,
-                lease_micros=timedelta(seconds=lease_seconds) // timedelta(microseconds=1),
-                exclude_hosts=exclude_hosts,
+                worker=worker,
+                limit=limit - len(claimed),
+                lease_micros=lease_micros,
+                exclude_lanes=exclude_lanes,
+                place=place,
             )
-        )
+            return found
+
+        for _ in range(MOST_PIECES):
+            try:
+                # Each piece is a transaction of its own: other writes go between them.
+                claimed += await self._writer.submit(look)
+            except StoreError:
+                # What was claimed already is not to wait for the end of its claim.
+                if not claimed:
+                    raise
+                break
+            place = after
+            if is_through or len(claimed) >= limit:
+                break
+        if exclude_lanes:
+            self._place = place
+        return claimed
+
+    async def release_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        self._place = None  # they may lie before it
+        await self._writer.submit(lambda db: _delivery.release(db, deliveries))
 
     async def finish_delivery(
         self,

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+from collections.abc import Iterable
 from datetime import timedelta
 
 import msgspec
@@ -13,20 +14,24 @@ import pytest
 
 from gateway.contract.fact import Notify
 from gateway.contract.prediction import Prediction
-from gateway.store.protocol import Delivery, Redelivery, Store, Try
+from gateway.store import _delivery, _delivery_walk, _redis_delivery, _redis_delivery_look, sqlite
+from gateway.store.protocol import GIVEN_BACK, Delivery, Redelivery, Store, Try
 from tests.contract.store import toy
 
 HOOK = "https://Hooks.Example:8443/one?x=1"
 
 
-async def _created(store: Store, webhook: str | None = HOOK) -> Prediction:
-    prediction = toy.prediction(webhook=webhook)
+async def _created(store: Store, webhook: str | None = HOOK, owner: str = "alice") -> Prediction:
+    prediction = toy.prediction(webhook=webhook, owner=owner)
     await store.create(prediction)
     return prediction
 
 
-async def _claim(store: Store, limit: int = 100, exclude_hosts: frozenset[str] = frozenset()) -> list[Delivery]:
-    return await store.claim_deliveries("sender", limit=limit, lease_seconds=10, exclude_hosts=exclude_hosts)
+async def _claim(
+    store: Store, limit: int = 100, exclude: Iterable[str] = (), *, owner: str = "alice", worker: str = "sender"
+) -> list[Delivery]:
+    lanes = frozenset((owner, host) for host in exclude)
+    return await store.claim_deliveries(worker, limit=limit, lease_seconds=10, exclude_lanes=lanes)
 
 
 async def test_a_delivery_carries_the_snapshot_of_its_own_commit(store: Store, clock: toy.ManualClock) -> None:
@@ -121,11 +126,9 @@ async def test_no_delivery_is_claimed_by_two_and_the_oldest_come_first(store: St
 async def test_excluded_hosts_are_passed_over_whatever_their_port_and_case(store: Store) -> None:
     for webhook in (HOOK, "http://[::1]:9/x", "https://other.example/"):
         await store.apply((await _created(store, webhook=webhook)).id, toy.succeeded())
-    [free] = await _claim(store, exclude_hosts=frozenset({"hooks.example", "::1"}))
+    [free] = await _claim(store, exclude=("hooks.example", "::1"))
     assert free.url == "https://other.example/"
-    assert {d.url for d in await _claim(store, limit=1, exclude_hosts=frozenset({"hooks.example"}))} == {
-        "http://[::1]:9/x"
-    }
+    assert [d.url for d in await _claim(store, limit=1, exclude=["hooks.example"])] == ["http://[::1]:9/x"]
     assert [d.url for d in await _claim(store)] == [HOOK]
 
 
@@ -136,10 +139,122 @@ async def test_many_excluded_hosts_do_not_stand_before_the_one_that_is_free(
     for host in (*dead, *dead, "free.example"):
         await store.apply((await _created(store, f"https://{host}/")).id, toy.succeeded())
         clock.advance(0.001)
-    [claimed] = await _claim(store, limit=1, exclude_hosts=frozenset(dead))
+    [claimed] = await _claim(store, limit=1, exclude=dead)
     assert claimed.url == "https://free.example/"
-    assert await _claim(store, limit=1, exclude_hosts=frozenset(dead)) == []
-    assert [d.url for d in await _claim(store, limit=1, exclude_hosts=frozenset(dead[:-1]))] == [f"https://{dead[-1]}/"]
+    assert await _claim(store, limit=1, exclude=dead) == []
+    assert [d.url for d in await _claim(store, limit=1, exclude=dead[:-1])] == [f"https://{dead[-1]}/"]
+
+
+async def test_what_is_left_out_is_one_owners_at_a_host_and_not_another_ones(
+    store: Store, clock: toy.ManualClock
+) -> None:
+    for owner in ("alice", "alice", "bob", "carol"):
+        await store.apply((await _created(store, owner=owner)).id, toy.succeeded())
+        clock.advance(0.001)
+    [first] = await _claim(store, limit=1, exclude=["hooks.example"])
+    assert first.owner == "bob"
+    assert [d.owner for d in await _claim(store, exclude=["hooks.example"])] == ["carol"]
+    assert [d.owner for d in await _claim(store, exclude=["hooks.example"], owner="bob")] == ["alice", "alice"]
+
+
+async def test_a_long_backlog_that_is_left_out_is_passed_bit_by_bit_and_once(
+    store: Store, kind: str, clock: toy.ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (_delivery, _delivery_walk, _redis_delivery_look):
+        monkeypatch.setattr(module, "PIECE", 3)
+    monkeypatch.setattr(_redis_delivery_look, "_LEAST_PIECE", 3)
+    for module in (sqlite, _redis_delivery):
+        monkeypatch.setattr(module, "MOST_PIECES", 2)
+
+    async def next_of_bob() -> tuple[Delivery, int]:
+        for claims in range(1, 20):
+            if found := await _claim(store, limit=1, exclude=["hooks.example"]):
+                return found[0], claims
+        pytest.fail("the next claim does not go on where the last has come to")
+
+    for owner in (*["alice"] * 60, "bob"):
+        await store.apply((await _created(store, owner=owner)).id, toy.succeeded())
+        clock.advance(0.001)
+    first, claims = await next_of_bob()
+    assert first.owner == "bob"
+    # The shards of a cluster are many, and each has few.
+    assert claims == 1 if kind == "redis_cluster" else claims >= 7, "one claim looked at all of it"
+    await store.apply((await _created(store, owner="bob")).id, toy.succeeded())
+    later, claims = await next_of_bob()
+    assert (later.owner, claims) == ("bob", 1), "what was passed over was looked at again"
+    await store.release_deliveries([first])
+    given, _ = await next_of_bob()
+    assert given.id == first.id
+    assert {d.owner for d in await _claim(store)} == {"alice"}
+
+
+async def test_claims_given_back_are_anybodys_at_once_as_if_nobody_had_had_them(
+    store: Store, clock: toy.ManualClock
+) -> None:
+    ids = [(await _created(store)).id for _ in range(5)]
+    for id in ids:
+        await store.apply(id, toy.succeeded())
+        clock.advance(0.1)
+    mine = await _claim(store)
+    clock.advance(1)
+    await store.release_deliveries(mine[:3])
+    assert await store.next_delivery_at() == mine[0].due_at == toy.START
+    others = await _claim(store, worker="other")
+    assert [(d.id, d.due_at, d.tries, d.body) for d in others] == [(d.id, d.due_at, 0, d.body) for d in mine[:3]]
+    assert all(not d.may_have_been_sent and d.fence > mine[0].fence for d in others)
+    # What was mine is not mine any more, and giving it back once more takes it from nobody.
+    assert await store.finish_delivery(mine[0], ended="delivered") is False
+    await store.release_deliveries(mine[:3])
+    assert await _claim(store) == []
+    assert all([await store.finish_delivery(d, ended="delivered", status=200) for d in others])
+
+
+async def test_a_claim_that_came_back_by_itself_may_have_been_sent_and_one_given_back_not(
+    store: Store, clock: toy.ManualClock
+) -> None:
+    prediction = await _created(store)
+    await store.apply(prediction.id, toy.said("a"))
+    for _ in range(3):
+        [mine] = await _claim(store)
+        assert not mine.may_have_been_sent
+        await store.release_deliveries([mine])
+    await _claim(store)
+    clock.advance(10)
+    [lost] = await _claim(store)
+    assert lost.may_have_been_sent
+    await store.release_deliveries([lost])
+    [still] = await _claim(store)
+    assert still.may_have_been_sent, "that the one before gave it back says nothing of the one before that"
+
+
+@pytest.mark.parametrize("late", ["fence", "id", "recorded", "free"])
+async def test_a_stale_fence_gives_nothing_back(store: Store, clock: toy.ManualClock, late: str) -> None:
+    prediction = await _created(store)
+    await store.apply(prediction.id, toy.succeeded())
+    [mine] = await _claim(store)
+    if late == "fence":
+        clock.advance(10)
+        await _claim(store, worker="other")
+    elif late == "id":
+        mine = msgspec.structs.replace(mine, id="msg_" + "a" * 26)
+    elif late == "recorded":
+        await store.finish_delivery(mine, ended=None, due_at=clock.now() + timedelta(hours=1), status=500)
+    else:
+        await store.release_deliveries([mine])
+        mine = msgspec.structs.replace(mine, fence=mine.fence + GIVEN_BACK - 1, due_at=mine.due_at - timedelta(1))
+    before = await store.deliveries(prediction.id)
+    await store.release_deliveries([mine])
+    assert await store.deliveries(prediction.id) == before
+
+
+async def test_one_that_was_superseded_meanwhile_is_not_given_back_to_be_sent(store: Store) -> None:
+    prediction = await _created(store)
+    await store.apply(prediction.id, toy.said("a"))
+    given = await _claim(store)
+    await store.apply(prediction.id, toy.succeeded())
+    await store.release_deliveries(given)
+    assert [d.event for d in await _claim(store)] == ["completed"]
+    assert [d.ended for d in await store.deliveries(prediction.id)] == ["superseded", None]
 
 
 async def test_the_end_supersedes_whatever_was_not_sent(store: Store) -> None:

@@ -317,6 +317,38 @@ async def test_deliveries_that_were_claimed_unheard_come_back_with_the_lease(
     assert claimed.fence == 2
 
 
+@pytest.mark.parametrize("is_done", [True, False])
+async def test_claims_given_back_once_more_are_given_back_once(opened: Opened, is_done: bool) -> None:
+    store = opened.store
+    prediction = toy.prediction(webhook=HOOK)
+    await store.create(prediction)
+    await store.apply(prediction.id, toy.succeeded())
+    given = await store.claim_deliveries("s", limit=10, lease_seconds=10)
+    opened.line.answers_lost["release_deliveries"] = int(is_done)
+    opened.line.unsent["release_deliveries"] = int(not is_done)
+    with pytest.raises(StoreUnavailable):
+        await store.release_deliveries(given)
+    if not is_done:
+        await store.release_deliveries(given)
+    [other] = await store.claim_deliveries("s", limit=10, lease_seconds=10)
+    await store.release_deliveries(given)
+    assert await store.claim_deliveries("s", limit=10, lease_seconds=10) == [], "it was taken from who has it now"
+    assert await store.finish_delivery(other, ended="delivered", status=200)
+
+
+async def test_claims_are_given_back_in_one_round_trip(opened: Opened) -> None:
+    store = opened.store
+    for _ in range(30):
+        prediction = toy.prediction(webhook=HOOK)
+        await store.create(prediction)
+        await store.apply(prediction.id, toy.succeeded())
+    given = await store.claim_deliveries("s", limit=30, lease_seconds=10)
+    opened.line.trips = 0
+    await store.release_deliveries(given)
+    assert opened.line.trips == 1
+    assert len(await store.claim_deliveries("s", limit=30, lease_seconds=10)) == 30
+
+
 async def test_a_redelivery_once_more_is_one(opened: Opened) -> None:
     store = opened.store
     prediction = toy.prediction(webhook=HOOK)
@@ -338,14 +370,15 @@ async def test_a_change_of_what_is_known_is_one_round_trip(opened: Opened, kind:
     prediction = toy.prediction(webhook=HOOK)
     line.trips = 0
     await store.create(prediction, worker="w")
-    assert line.trips == (1 if kind == "redis" else 2)  # the stream's pointer lies in another shard of a cluster
+    # Of a cluster the stream's pointer lies in another shard, but by chance.
+    assert line.trips == 1 or (line.trips == 2 and kind == "redis_cluster")
     for happening in (toy.said("a"), toy.NOTHING, toy.said("b"), toy.succeeded()):
         line.trips = 0
         await store.apply(prediction.id, happening, lease=toy.lease("w"))
         assert line.trips == 1
     line.trips = 0
     await store.create(toy.prediction(), idempotency_key="k", body_hash="h")
-    assert line.trips == (2 if kind == "redis" else 3)
+    assert line.trips == 2 or (line.trips == 3 and kind == "redis_cluster")
 
 
 async def test_a_worker_with_nothing_to_do_asks_once_and_an_outbox_twice(opened: Opened) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.contract.errors import StoreUnavailable
 from gateway.contract.host import host_of
-from gateway.store.protocol import Delivery
+from gateway.store.protocol import GIVEN_BACK, Delivery
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -67,7 +67,7 @@ class FakeStore:
             raise StoreUnavailable("out")
 
     async def claim_deliveries(
-        self, worker: str, *, limit: int, lease_seconds: float, exclude_hosts: frozenset[str] = frozenset()
+        self, worker: str, *, limit: int, lease_seconds: float, exclude_lanes: frozenset[tuple[str, str]] = frozenset()
     ) -> list[Delivery]:
         await asyncio.sleep(0)
         self._check()
@@ -75,13 +75,23 @@ class FakeStore:
         due = [
             row
             for row in self.rows.values()
-            if row.ended is None and row.due_at <= now and host_of(row.url) not in exclude_hosts
+            if row.ended is None and row.due_at <= now and (row.owner, host_of(row.url)) not in exclude_lanes
         ]
         due.sort(key=lambda row: row.due_at)
         claimed = [msgspec.structs.replace(row, fence=row.fence + 1) for row in due[:limit]]
         for row in claimed:
             self.rows[row.id] = msgspec.structs.replace(row, due_at=now + timedelta(seconds=lease_seconds))
         return claimed
+
+    async def release_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        await asyncio.sleep(0)
+        self._check()
+        for one in deliveries:
+            row = self.rows[one.id]
+            if row.fence == one.fence:
+                fence = row.fence + GIVEN_BACK - 1
+                self.rows[row.id] = msgspec.structs.replace(row, fence=fence, due_at=one.due_at)
+        self.changed.set()
 
     async def finish_delivery(
         self,

@@ -36,6 +36,24 @@ def test_later_delivery_of_a_prediction_waits_and_others_pass_it() -> None:
     assert taken(lane) == [3]
 
 
+def test_its_share_is_sixteen_and_four_after_a_failure_and_the_newest_go() -> None:
+    lane = lane_of(*(f"p{n}" for n in range(20)))
+    assert [delivery.sequence for delivery in lane.give_up_surplus()] == [16, 17, 18, 19]
+    assert lane.is_full
+    lane.failed(0)
+    lane.next()
+    assert [delivery.sequence for delivery in lane.give_up_surplus()] == list(range(5, 16))
+    assert (len(lane.waiting), lane.is_full) == (4, True)
+
+
+def test_what_follows_one_that_stays_stays_with_it() -> None:
+    lane = lane_of("a", "b", "a", "c", "b", "d")
+    lane.next()
+    assert [delivery.sequence for delivery in lane.give_up(but=1)] == [3, 5]
+    assert [claim.delivery.sequence for claim in lane.waiting] == [1, 2, 4]
+    assert [delivery.sequence for delivery in lane.give_up()] == [1, 4]
+
+
 def test_five_failures_in_a_row_shut_it_and_a_failed_probe_doubles_the_time() -> None:
     lane = lane_of()
     for _ in range(4):

@@ -7,13 +7,14 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from gateway.contract.observer import Observer
-from gateway.delivery.outbox import MAX_IN_FLIGHT, MAX_SUSPECT_IN_FLIGHT, Outbox
+from gateway.delivery.outbox import MAX_HELD, MAX_IN_FLIGHT, MAX_SUSPECT_IN_FLIGHT, Outbox
 from gateway.delivery.webhook import Outcome, Result, Sender
 from gateway.net.target import Guard
-from gateway.store.protocol import Delivery, Store
+from gateway.store.protocol import GIVEN_BACK, Delivery, Store
 from tests.unit.delivery.fakes import FakeStore, ManualClock, receiving, saying
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -356,21 +357,16 @@ async def test_stale_fence_changes_nothing(world: World) -> None:
     assert world.store.rows[id] == after
 
 
-async def test_claim_that_is_nearly_over_is_let_go_instead_of_sent(world: World) -> None:
+async def test_claim_that_is_nearly_over_is_given_back_and_claimed_anew_instead_of_sent(world: World) -> None:
     script = Script(held=True)
     ids = [world.store.put(n, "https://slow.example/") for n in range(5)]
-    async with world.running(script) as outbox:
+    async with world.running(script):
         await script.until(4)
         world.clock.seconds = 45  # of a claim of 60
         for id in ids:
             script.gate(id).set()
-        await world.store.until(lambda: sum(row.ended is not None for row in world.store.rows.values()) == 4)
-        await settle()
-        assert len(script.begun) == 4
-        world.clock.seconds = 61
-        outbox.wake()
         await world.store.until(lambda: all(row.ended for row in world.store.rows.values()))
-    assert len(script.begun) == 5
+    assert [delivery.fence for delivery in script.begun] == [1, 1, 1, 1, GIVEN_BACK + 1]
 
 
 async def test_drain_lets_what_is_on_its_way_end_and_begins_nothing(world: World) -> None:
@@ -395,6 +391,175 @@ async def test_drain_cuts_off_what_takes_too_long(world: World) -> None:
         async with asyncio.timeout(2):
             await outbox.drain(0.01)
     assert (script.on_way, world.store.rows["msg_" + "1".zfill(26)].ended) == (0, None)
+
+
+async def test_after_a_drain_another_worker_has_everything_within_a_second(world: World) -> None:
+    mine, others = Script(held=True), Script()
+    ids = [world.store.put(n, "https://a.example/", **_started(n)) for n in range(12)]
+    async with world.running(mine) as outbox:
+        await mine.until(4)
+        draining = asyncio.create_task(outbox.drain(10))
+        await settle()
+        async with world.running(others), asyncio.timeout(1):
+            await world.store.until(lambda: sum(row.ended == "delivered" for row in world.store.rows.values()) == 8)
+        for id in ids:
+            mine.gate(id).set()
+        await draining
+    assert {row.id for row in mine.begun}.isdisjoint(row.id for row in others.begun)
+    assert [row.ended for row in world.store.rows.values()] == ["delivered"] * 12
+
+
+def _started(n: int) -> dict[str, Any]:
+    """Of what is not final every second one: that it was given back is no reason to drop it."""
+    return {"event": "start", "is_final": False} if n % 2 else {}
+
+
+async def test_one_that_waits_is_seen_by_a_worker_that_is_idle_within_a_second(world: World) -> None:
+    script = Script()
+    id = world.store.put(1, "https://a.example/")
+    [claimed] = await world.store.claim_deliveries("gone", limit=1, lease_seconds=60)
+    async with world.running(script):
+        await settle()
+        await world.store.release_deliveries([claimed])
+        async with asyncio.timeout(2):
+            await world.store.until(lambda: world.store.rows[id].ended == "delivered")
+
+
+async def test_what_comes_after_one_on_its_way_is_given_back_after_it(world: World) -> None:
+    script = Script(held=True)
+    first = world.store.put(1, "https://a.example/", prediction="p", event="start", is_final=False)
+    second = world.store.put(2, "https://a.example/", prediction="p", sequence=1)
+    async with world.running(script) as outbox:
+        await script.until(1)
+        draining = asyncio.create_task(outbox.drain(5))
+        await settle()
+        assert world.store.rows[second].due_at > world.clock.now(), "somebody else could send it first"
+        script.gate(first).set()
+        await draining
+    assert [row.id for row in script.begun] == [first]
+    [again] = await world.store.claim_deliveries("other", limit=9, lease_seconds=60)
+    assert (again.id, again.may_have_been_sent) == (second, False)
+
+
+async def test_a_try_that_was_begun_is_not_given_back(world: World) -> None:
+    script = Script(held=True)
+    id = world.store.put(1, "https://a.example/", event="start", is_final=False)
+    async with world.running(script) as outbox:
+        await script.until(1)
+        await outbox.drain(0.01)
+    assert await world.store.claim_deliveries("other", limit=9, lease_seconds=60) == []
+    world.clock.seconds = 61
+    others = Script()
+    async with world.running(others):
+        await world.store.until(lambda: world.store.rows[id].ended == "exhausted")
+    assert others.begun == [], "it is sent at most once"
+
+
+async def test_a_try_that_is_cut_off_before_it_began_is_given_back(world: World) -> None:
+    script, others = Script(), Script()
+    id = world.store.put(1, "https://a.example/", event="start", is_final=False)
+    looked = asyncio.Event()
+
+    async def look(id: str) -> None:
+        looked.set()
+        await asyncio.Event().wait()
+
+    async with world.running(script, look=look) as outbox:
+        await looked.wait()
+        await outbox.drain(0.01)
+    async with world.running(others):
+        await world.store.until(lambda: world.store.rows[id].ended == "delivered")
+    assert (script.begun, len(others.begun)) == ([], 1)
+
+
+async def test_what_a_claim_brings_during_a_drain_is_given_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim, asked, goes = world.store.claim_deliveries, asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: Any, **named: Any) -> list[Delivery]:
+        asked.set()
+        await goes.wait()
+        return await claim(*args, **named)
+
+    monkeypatch.setattr(world.store, "claim_deliveries", slow)
+    script = Script()
+    world.store.put(1, "https://a.example/")
+    async with world.running(script) as outbox:
+        await asked.wait()
+        draining = asyncio.create_task(outbox.drain(5))
+        await settle()
+        goes.set()
+        await draining
+        assert len(await claim("other", limit=9, lease_seconds=60)) == 1
+    assert script.begun == []
+
+
+@pytest.mark.parametrize("trouble", ["out", "silent"])
+async def test_a_store_that_is_out_does_not_hold_a_drain_up(
+    world: World, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(*args: object) -> None:
+        await asyncio.Event().wait()
+
+    script = Script(held=True)
+    for n in range(9):
+        world.store.put(n, "https://a.example/")
+    async with world.running(script) as outbox:
+        await script.until(4)
+        if trouble == "out":
+            world.store.is_out = True
+        else:
+            monkeypatch.setattr(world.store, "release_deliveries", silent)
+        async with asyncio.timeout(2):
+            await outbox.drain(0.2)
+
+
+@pytest.mark.parametrize(("hosts", "is_known"), [(6, False), (12, True)])
+async def test_full_lanes_hold_nobody_up(world: World, hosts: int, is_known: bool) -> None:
+    script = Script(lambda delivery: OK if "well" in delivery.url else DEAD, held=True)
+    dead = [world.store.put(n, f"https://dead{n // (900 // hosts)}.example/") for n in range(900)]
+    async with world.running(script) as outbox:
+        await script.until(4 * hosts)
+        await settle()
+        if is_known:
+            for delivery in list(script.begun):
+                script.gate(delivery.id).set()  # each fails once, and then its lane's next try hangs
+            await script.until(4 * hosts + 1)
+            await settle()
+        for n in range(20):
+            script.gate(world.store.put(1_000 + n, "https://well.example/")).set()
+        outbox.wake()
+        async with asyncio.timeout(2):
+            await world.store.until(lambda: all(r.ended for r in world.store.rows.values() if "well" in r.url))
+        held, _ = outbox.in_hand()
+        assert held < MAX_HELD
+    assert not any(world.store.rows[id].ended for id in dead)
+
+
+async def test_a_retry_of_a_host_brings_its_whole_backlog_at_once_and_what_hangs_just_then(world: World) -> None:
+    alive = False
+    late = Outcome(result=Result.UNREACHED, seconds=15.0, error="no answer within 15 s", is_slow=True)
+    script = Script(lambda delivery: OK if alive else late, held=True)
+    ids = [world.store.put(n, "https://shared.example/") for n in range(150)]
+    async with world.running(script) as outbox:
+        await script.until(4)
+        for delivery in list(script.begun):
+            script.gate(delivery.id).set()
+        await script.until(5)
+        hanging = script.begun[-1]
+        outbox.retry("shared.example")
+        for row in list(world.store.rows.values()):
+            if row.tries:  # as the store's `redeliver` does with what nobody is sending
+                world.store.rows[row.id] = msgspec.structs.replace(row, tries=0, due_at=world.clock.now())
+        script.gate(hanging.id).set()
+        await world.store.until(lambda: world.store.rows[hanging.id].tries == 1)
+        alive = True
+        for id in ids:
+            script.gate(id).set()
+        outbox.retry("shared.example")
+        async with asyncio.timeout(5):
+            await world.store.until(lambda: all(row.ended == "delivered" for row in world.store.rows.values()))
+    assert world.clock.seconds == 0
+    assert outbox.standings() == []
 
 
 async def test_twenty_receivers_ten_of_them_dead_or_dripping_all_healthy_are_served(world: World) -> None:

@@ -73,6 +73,16 @@ async def test_request_that_is_cancelled_closes_its_connection(canary: Canary, c
     await canary.until_idle()
 
 
+async def test_who_takes_one_while_another_closes_the_expired_disturbs_nobody(
+    canary: Canary, client: httpx.AsyncClient
+) -> None:
+    """A webhook came a minute late by it: the second found a connection gone that it had seen a moment ago."""
+    await asyncio.gather(*(client.get(f"http://127.0.0.1:{canary.port}/{n}") for n in range(6)))
+    await canary.hang_up()
+    answers = await asyncio.gather(*(client.get(f"http://127.0.0.1:{canary.port}/{n}") for n in range(6)))
+    assert [answer.text for answer in answers] == ["ok"] * 6
+
+
 async def test_idle_connections_are_bounded(
     canary: Canary, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
