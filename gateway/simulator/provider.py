@@ -19,6 +19,7 @@ import msgspec
 from gateway.contract.clock import RandomIds
 from gateway.simulator.behaviour import Behaviour, Dice, Fate
 from gateway.simulator.job import Job
+from providers._transport import make_transport
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -28,6 +29,8 @@ _MOST_BODY_BYTES = 64_000_000
 _MOST_WAIT_SECONDS = 60
 _COMMENT_SECONDS = 15.0
 _CALLBACK_TRIES = 4
+_MAX_CONNECTIONS = 100  # of one provider, to those it calls back
+_KEEP_SECONDS = 15.0
 _CALLBACK_EVENTS = ("start", "output", "logs", "completed")
 _FORGED = "whsec_" + base64.b64encode(b"somebody else who wants to be us").decode()
 _PAGE = 100  # jobs in a listing
@@ -56,7 +59,9 @@ class Provider:
         self._dice = Dice(behaviour.seed)
         # Never seeded: after a restart an old handle must not find somebody else's job.
         self._ids = RandomIds()
-        self._client = httpx.AsyncClient(timeout=10, trust_env=False)
+        # httpx's own pool works with the square of what is on its way: hundreds of callbacks at once would be its end.
+        transport = make_transport(max_connections=_MAX_CONNECTIONS, keep_alive_seconds=_KEEP_SECONDS)
+        self._client = httpx.AsyncClient(transport=transport, timeout=10, trust_env=False)
         self._tasks: set[asyncio.Task[None]] = set()
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._running = 0

@@ -38,7 +38,7 @@ def main() -> int:
     name = given.scenario if given.scenario == "pause" else f"{given.scenario} on {given.store}"
     if given.scenario == "redis":
         name = f"redis, appendfsync {given.appendfsync}"
-    if given.write and not has_part(name):
+    if given.write and not has_part(f"kills: {name}"):
         parser.error(f"tests/chaos/README.md has no part for the figures of {name!r}")
     options = Options(
         predictions=given.predictions,
