@@ -234,8 +234,10 @@ class Judge:
 
     # -- leases ------------------------------------------------------------------------------------------------------
 
-    def _beat(self, note: Note, result: object) -> None:
-        self._alive_until[note.args[0]] = self.store_now() + timedelta(seconds=note.named["lease_seconds"])
+    def _beat(self, note: Note, asked_at: datetime | None) -> None:
+        """`asked_at`, if that is what the store counts from; None: it counts from now."""
+        begun_at = self.store_now() if asked_at is None else asked_at
+        self._alive_until[note.args[0]] = begun_at + timedelta(seconds=note.named["lease_seconds"])
 
     def _claimed(self, note: Note, claimed: list[Held]) -> None:
         for held in claimed:

@@ -15,6 +15,7 @@ from redis import exceptions
 
 from gateway.contract.errors import StoreUnavailable
 from gateway.store import _redis_row
+from gateway.store._encoding import from_micros
 from gateway.store._redis_fault import word_of
 from gateway.store._redis_wire import Argument, Call, HeardOn, ScriptRefused
 from gateway.store.protocol import Applied, Created, CreateResult, Held, Lease
@@ -227,7 +228,8 @@ class InlineLine:
             if known is not None and known.revision != prediction.revision:
                 judge.committed(current, Applied(prediction=prediction, changed=True))
         elif name == "beat" and current is not None and current.verb == "beat":
-            judge.committed(current, None)
+            # A call carries the time at which it was asked, and may be long on its way: a lease counts from there.
+            judge.committed(current, from_micros(call.now))
         elif name == "release":
             count = int(call.args[1])
             ids = [str(id) for id in call.args[2 : 2 + count]]
