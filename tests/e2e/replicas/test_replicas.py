@@ -17,6 +17,7 @@ import pytest
 
 from tests.e2e.gateway_process import GatewayProcess
 from tests.e2e.replicas.fleet import Fleet
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(90)  # three gateways are started, and ended, for all of them
 
@@ -147,11 +148,14 @@ class TestFailing:
 
     def post(self, fleet: Fleet, gateway: GatewayProcess, text: str) -> str:
         """Its id, however often it takes: with a key, as callers do who must not pay twice."""
-        while True:
+
+        def posted() -> str:
             try:
                 return str(fleet.post(gateway, text, idempotency_key=text)["id"])
             except (httpx.HTTPError, AssertionError):
-                time.sleep(0.2)
+                return ""
+
+        return until(posted, seconds=60, or_else=lambda: f"{text} was not accepted: {gateway.log[-2000:]}")
 
     def test_what_a_dead_replica_held_is_adopted_and_ends(self, fleet: Fleet) -> None:
         a, b, c = fleet.gateways
