@@ -89,6 +89,7 @@ async def _serve(
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
+        gc.enable()
         await server.serve(sockets=[listener])
 
 

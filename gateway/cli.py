@@ -112,12 +112,16 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
     store = commands.add_parser("store", help="move all that the store holds into another one")
     moves = store.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for move, about in (
-        ("export", "write everything into a file; the gateway must not run"),
-        ("import", "read such a file into the store of the configuration, which must be empty"),
+    for move, about, file in (
+        ("export", "write everything into a file; no gateway may run", "a new file; - is standard output"),
+        (
+            "import",
+            "read such a file into the store of the configuration, which must be empty",
+            "what was exported; - is standard input",
+        ),
     ):
-        one = moves.add_parser(move, help=about)
-        one.add_argument("file", type=Path, metavar="FILE", help="- is standard output, or input")
+        one = moves.add_parser(move, help=about, description=f"{about[0].upper()}{about[1:]}.")
+        one.add_argument("file", type=Path, metavar="FILE", help=file)
         _take_config(one)
 
     deliveries = commands.add_parser("deliveries", help="what became of webhooks, and send them again")

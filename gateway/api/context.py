@@ -139,8 +139,12 @@ class Receivers(Protocol):
         """Those that something is known against, as they are shown."""
         ...
 
-    def retry(self, host: str, owner: str | None = None) -> None:
-        """Forget what is known against it, and look for what is due."""
+    async def retry(self, owner: str, host: str) -> None:
+        """What any process knows against it is forgotten: what is made due after this is tried. Raises StoreError."""
+        ...
+
+    def wake(self) -> None:
+        """Look for what is due."""
         ...
 
 

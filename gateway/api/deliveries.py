@@ -71,7 +71,6 @@ async def retry(exchange: Exchange) -> Reply:
     await _again(exchange, prediction)
     rows = await exchange.context.store.deliveries(prediction.id)
     final = [row for row in rows if row.is_final]
-    _wake(exchange, host_of(final[-1].url), prediction.owner)
     return _reply({"prediction": prediction.id, "deliveries": [_shown(row) for row in final]})
 
 
@@ -114,12 +113,11 @@ async def retry_host(exchange: Exchange) -> Reply:
     page = await store.search_predictions(
         Search(statuses=_ENDED, created_after=asked.created_after), position=asked.position, limit=PAGE_SIZE
     )
-    retried = 0
-    _wake(exchange, host, None)  # a try that is on its way may end before its row can be made due
-    for prediction in page.predictions:
-        if host_of(prediction.request.webhook or "") == host and not prediction.data_removed:
-            retried += await _again_if_owed(exchange, prediction.id)
-    _wake(exchange, host, None)
+    found = [one for one in page.predictions if host_of(one.request.webhook or "") == host and not one.data_removed]
+    for owner in sorted({one.owner for one in found}):
+        await _ask(exchange, owner, host)
+    retried = sum([await _again_if_owed(exchange, one.id) for one in found])
+    _wake(exchange)
     if row.id:
         await store.put_audit(msgspec.structs.replace(row, outcome="done"))
     return _reply({"host": host, "looked_at": len(page.predictions), "retried": retried, "next": page.next})
@@ -144,7 +142,10 @@ async def _again(exchange: Exchange, prediction: Prediction) -> None:
         raise NothingToSend("The prediction was made without a webhook")
     if not prediction.is_terminal:
         raise NothingToSend("The prediction has not ended: its webhook comes when it does")
-    match await exchange.context.store.redeliver(prediction.id):
+    await _ask(exchange, prediction.owner, host_of(prediction.request.webhook))
+    redelivery = await exchange.context.store.redeliver(prediction.id)
+    _wake(exchange)
+    match redelivery:
         case Redelivery.NONE:
             raise NothingToSend('The prediction was made without the event "completed"')
         case Redelivery.SENDING:
@@ -161,9 +162,15 @@ async def _own(exchange: Exchange) -> Prediction:
     return prediction
 
 
-def _wake(exchange: Exchange, host: str, owner: str | None) -> None:
+async def _ask(exchange: Exchange, owner: str, host: str) -> None:
+    """Before anything is made due: whoever has it first is to try it, and one that is on its way comes again."""
     if exchange.context.receivers is not None:
-        exchange.context.receivers.retry(host, owner)
+        await exchange.context.receivers.retry(owner, host)
+
+
+def _wake(exchange: Exchange) -> None:
+    if exchange.context.receivers is not None:
+        exchange.context.receivers.wake()
 
 
 def _read(raw: bytes) -> RetryHost:

@@ -13,6 +13,7 @@ _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0
 _ACTIVE = re.compile(r".*(html|xml|svg|script|ecma|multipart|flash|css)")
 _MEDIA = ("image/", "audio/", "video/")
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
+_MESSAGES = re.compile(r"(application|text)/([\w.-]+\+)?(json|xml)\Z")  # what servers say errors in; not image/svg+xml
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
     (0, b"\xff\xd8\xff", "image/jpeg"),
@@ -84,14 +85,18 @@ def contradiction(declared: str, name: str, head: bytes) -> str:
     """
     Why bytes that begin with `head` cannot be the file that type and name speak of; empty if they may be.
 
-    Servers that have lost a file, or want somebody to sign in, say so in a page, and with a 200.
+    Servers that have lost a file, or want somebody to sign in, say so in a page or a message, and with a 200.
     """
-    named = _TYPES.get(name.rpartition(".")[2].lower(), "")
-    if not any(kind.strip().lower().startswith(_MEDIA) for kind in (declared, named)):
+    named, declared = _TYPES.get(name.rpartition(".")[2].lower(), ""), declared.partition(";")[0].strip().lower()
+    if not any(kind.startswith(_MEDIA) for kind in (declared, named)):
         return ""
     if not head:
         return "it is empty"
-    return "a web page came in its place" if head.lstrip()[:20].lower().startswith(_PAGES) else ""
+    start = head.lstrip()[:20].lower()
+    if start.startswith(_PAGES):
+        return "a web page came in its place"
+    is_message = _MESSAGES.match(declared) and start.startswith((b"{", b"[", b"<"))
+    return "a message came in its place" if is_message else ""
 
 
 def extension(content_type: str) -> str:

@@ -17,7 +17,7 @@ import httpx
 from gateway.contract.clock import Clock
 from gateway.contract.errors import AddressForbidden
 from gateway.net.target import Guard
-from gateway.net.transport import guarded_client
+from gateway.net.transport import guarded_client, public_trust
 
 TOTAL_SECONDS = 60.0
 MAX_REDIRECTS = 3
@@ -142,6 +142,7 @@ class Fetcher:
         timeout = httpx.Timeout(15.0, connect=10.0, pool=None)
         self._guarded = guarded_client(guard, timeout=timeout)
         self._direct = httpx.AsyncClient(
+            verify=public_trust(),
             trust_env=False,
             follow_redirects=False,
             timeout=timeout,

@@ -41,7 +41,7 @@ async def open_operations(ground: Ground, keeping: Keeping, routing: Routing, wo
         routing.breakers,
         journal,
         offers=routes.offers,
-        retry_receiver=work.outbox.retry,
+        receivers=work.outbox,
         clock=clock,
         forces=routing.forces,
     )

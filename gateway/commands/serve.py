@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 
 from gateway.commands.folder import check_folders
@@ -11,6 +12,15 @@ from gateway.contract.errors import ConfigurationError, refuse
 
 
 def run(options: argparse.Namespace) -> int:
+    # What is made at the start stays: to look for garbage in it again and again would only delay the first answer.
+    gc.disable()
+    try:
+        return _serve(options)
+    finally:
+        gc.enable()
+
+
+def _serve(options: argparse.Namespace) -> int:
     # First the configuration, which is quick to refuse, then the application, which takes a second to import.
     loaded = load(options.config, environ=os.environ)
     wrong = check_folders(loaded)

@@ -45,8 +45,9 @@ class Loaded(msgspec.Struct, kw_only=True, frozen=True):
     supplied_models: frozenset[str] = frozenset()
 
     def where(self, *path: str | int) -> str:
-        """How a message names a key: `turnout.toml:12: providers.replicate.token`."""
-        return f"{_place(self.place, self.lines, path)}: {dotted(path)}"
+        """How a message names a key: `turnout.toml:12: providers.replicate.token`; a default has no line."""
+        place = _place(self.place, self.lines, path) if self.lines.has(path) else self.place
+        return f"{place}: {dotted(path)}"
 
     @contextlib.contextmanager
     def blaming(self, *path: str | int) -> Iterator[None]:

@@ -61,6 +61,10 @@ class Lines:
                 return line
         return 1
 
+    def has(self, path: Path) -> bool:
+        """Whether `path`, or anything around it, is written there."""
+        return path[:1] in self._lines
+
     def _read_document(self) -> None:
         table: Path = ()
         while self._skip_blank():

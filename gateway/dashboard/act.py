@@ -42,12 +42,18 @@ class Cancels(Protocol):
     async def cancel(self, id: str, *, owner: str | None) -> Prediction | None: ...
 
 
+class Receivers(Protocol):
+    async def retry(self, owner: str, host: str) -> None: ...
+
+    def wake(self) -> None: ...
+
+
 class Acts:
     """
     Every act is in the audit before it is done, and again with its outcome; so are those that were refused.
 
     All raise InputInvalid for a reason that is missing or too long, and StoreError if the audit cannot be written:
-    then nothing was done. `retry_receiver` makes deliveries to a host be tried at once.
+    then nothing was done. `receivers` sees to it that what is redelivered is tried at once, by whichever process.
     """
 
     def __init__(
@@ -58,7 +64,7 @@ class Acts:
         journal: Journal,
         *,
         offers: Callable[[], Sequence[str]],
-        retry_receiver: Callable[[str], None],
+        receivers: Receivers,
         clock: Clock,
         forces: Forces | None = None,
     ) -> None:
@@ -67,7 +73,7 @@ class Acts:
         self._forces = forces or Forces(breakers)
         self._journal = journal
         self._offers = offers
-        self._retry_receiver = retry_receiver
+        self._receivers = receivers
         self._clock = clock
 
     async def force(self, offer: str, action: str, *, reason: str, who: str) -> AuditLine:
@@ -112,7 +118,11 @@ class Acts:
                 raise NotFound("there is no prediction with this id")
             if prediction.data_removed:
                 raise NotNow("its data was removed: there is nothing left to send")
-            match await self._store.redeliver(id):
+            if prediction.is_terminal and prediction.request.webhook is not None:
+                await self._receivers.retry(prediction.owner, host_of(prediction.request.webhook))
+            redelivery = await self._store.redeliver(id)
+            self._receivers.wake()
+            match redelivery:
                 case Redelivery.NONE if prediction.request.webhook is None:
                     raise NotNow("its caller asked for no webhook")
                 case Redelivery.NONE if not prediction.is_terminal:
@@ -121,7 +131,6 @@ class Acts:
                     raise NotNow("its caller asked for no webhook of the end")
                 case Redelivery.SENDING:
                     raise NotNow("the webhook is on its way at this moment; look again in a few seconds")
-            self._retry_receiver(host_of(prediction.request.webhook or ""))
             self._journal.acted(row)
 
         return await self._do("prediction.redeliver", id, reason, who, do)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections import deque
 from datetime import datetime, timedelta
 
@@ -11,7 +12,8 @@ from gateway.store.protocol import Delivery
 
 WIDTH = 4
 MAX_WAITING = 16  # beyond it the rest is left in the store
-MAX_SUSPECT_WAITING = 4  # more could not be tried before their claims are over
+MAX_UNPROVEN_WAITING = 4  # more could not be tried before their claims are over
+MAX_UNPROVEN_HELD = 256  # of all lanes that have not answered last time
 FAILURES_TO_OPEN = 5
 OPEN_SECONDS = 30.0
 MAX_OPEN_SECONDS = 300.0
@@ -26,6 +28,14 @@ class Claim(msgspec.Struct, eq=False):
     delivery: Delivery
     until: float
     is_begun: bool = False  # bytes of it may have left
+
+
+class Trust(enum.Enum):
+    """What may be expected of a receiver."""
+
+    PROVEN = "proven"  # it answered last time
+    UNKNOWN = "unknown"  # it was never heard of here
+    SUSPECT = "suspect"  # it said nothing last time
 
 
 class Standing(msgspec.Struct, kw_only=True, frozen=True):
@@ -44,18 +54,20 @@ class Lane:
     """
     The deliveries of one (owner, host), with a breaker of their own.
 
-    A lane that fails gets narrow at once, and is shut after five failures in a row: for 30 s, then twice as long each
-    time, up to five minutes. When that is over one try probes. All times are monotonic seconds, handed in.
+    Until it has answered a lane is narrow, and again as soon as it fails. After five failures in a row it is shut: for
+    30 s, then twice as long each time, up to five minutes. When that is over one try probes. All times are monotonic
+    seconds, handed in.
     """
 
-    def __init__(self, owner: str, host: str) -> None:
+    def __init__(self, owner: str, host: str, *, has_answered: bool = False) -> None:
         self.owner = owner
         self.host = host
         self.waiting: deque[Claim] = deque()
         self.sending: set[str] = set()  # predictions with a delivery on its way: their next one waits for it
         self.failures = 0
         self.used_at = 0.0
-        self.asked = 0  # how often somebody asked for another try
+        self.has_answered = has_answered  # since it failed
+        self.heard = ""  # when somebody last asked for another try, as the store has it
         self.failing_since: datetime | None = None  # nothing has arrived since then; kept over restarts by the outbox
         self.noted_at: datetime | None = None  # when its failing was last written down
         self.is_disabled = False
@@ -64,16 +76,23 @@ class Lane:
         self._shut_seconds = OPEN_SECONDS
 
     @property
-    def is_full(self) -> bool:
-        return len(self.waiting) >= self._room
-
-    @property
-    def _room(self) -> int:
-        return MAX_SUSPECT_WAITING if self.is_suspect else MAX_WAITING
+    def trust(self) -> Trust:
+        if self.failures:
+            return Trust.SUSPECT
+        return Trust.PROVEN if self.has_answered else Trust.UNKNOWN
 
     @property
     def is_suspect(self) -> bool:
-        return self.failures > 0
+        return self.trust is Trust.SUSPECT
+
+    def is_full(self, unproven: int) -> bool:
+        """`unproven`: for how many such lanes something waits. Together they keep no more than their share."""
+        return len(self.waiting) >= self._room(unproven)
+
+    def _room(self, unproven: int) -> int:
+        if self.trust is Trust.PROVEN:
+            return MAX_WAITING
+        return min(MAX_UNPROVEN_WAITING, max(1, MAX_UNPROVEN_HELD // max(1, unproven)))
 
     def is_forgettable(self, now: float) -> bool:
         """Nothing hangs on it; a failing one is remembered for an hour."""
@@ -86,7 +105,7 @@ class Lane:
 
         All deliveries of a prediction have one owner and one URL, hence one lane: that keeps them in order.
         """
-        if len(self.sending) >= (1 if self.is_suspect else WIDTH):
+        if len(self.sending) >= (WIDTH if self.trust is Trust.PROVEN else 1):
             return None
         for place, claim in enumerate(self.waiting):
             if claim.delivery.prediction not in self.sending:
@@ -107,8 +126,8 @@ class Lane:
         self.waiting = deque([*staying, *(claim for claim in rest if claim.delivery.prediction in predictions)])
         return [claim.delivery for claim in rest if claim.delivery.prediction not in predictions]
 
-    def give_up_surplus(self) -> list[Delivery]:
-        return self.give_up(but=self._room)
+    def give_up_surplus(self, unproven: int) -> list[Delivery]:
+        return self.give_up(but=self._room(unproven))
 
     def is_due_for_note(self, now: datetime) -> bool:
         return self.noted_at is None or now - self.noted_at >= NOTE_EVERY
@@ -128,7 +147,11 @@ class Lane:
         """True while nothing should be sent. When the time is over, `next` sees to it that a single try probes."""
         return self._shut_until is not None and now < self._shut_until
 
-    def succeeded(self) -> None:
+    def answered(self) -> None:
+        self.has_answered = True
+        self.reopen()
+
+    def reopen(self) -> None:
         self.failures = 0
         self._shut_until = None
         self._shut_seconds = OPEN_SECONDS
@@ -140,6 +163,7 @@ class Lane:
 
     def failed(self, now: float) -> None:
         self.failures += 1
+        self.has_answered = False
         if self.failures < FAILURES_TO_OPEN or self.is_shut(now):
             return
         if self._shut_until is not None:

@@ -15,14 +15,14 @@ from gateway.contract.host import host_of
 from gateway.contract.observer import DeliveryTry, Observer
 from gateway.contract.prediction import Prediction
 from gateway.delivery.judge import Judge
-from gateway.delivery.lane import Claim, Lane, Standing
+from gateway.delivery.lane import Claim, Lane, Standing, Trust
 from gateway.delivery.schedule import SCHEDULE_SECONDS, next_due
+from gateway.delivery.slot import Slots
 from gateway.delivery.webhook import Outcome, Result
 from gateway.store.protocol import Delivery, Store
 
-MAX_IN_FLIGHT = 64
-MAX_SUSPECT_IN_FLIGHT = 16  # of them for receivers that failed last time: the others always find slots
-MAX_HELD = 256  # claimed, sent or not
+MAX_HELD = 512  # claimed, sent or not
+MAX_CLAIMED = 64  # in one go
 IDLE_SECONDS = 5.0
 HELD_SECONDS = 1.0  # when something waits: others may give it back
 BUSY_SECONDS = 0.5  # when something is due and may not be claimed yet
@@ -77,10 +77,10 @@ class Outbox:
         self._schedule_seconds = schedule_seconds
         self._lease_seconds = TRIES_PER_LEASE * max(timeout_seconds, MARGIN_SECONDS)
         self._exchange_seconds = timeout_seconds + MARGIN_SECONDS  # with less left of a claim nothing is begun
-        self._judge = Judge(store, clock)
+        self._judge = Judge(store, clock, worker=worker)
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._tasks: dict[asyncio.Task[None], Claim] = {}
-        self._suspects = 0  # tasks of suspect lanes
+        self._slots = Slots()
         self._woken = asyncio.Event()
         self._unsent: list[Delivery] = []  # let go, and to be given back
         self._running: asyncio.Task[Any] | None = None
@@ -110,19 +110,14 @@ class Outbox:
         bad = [lane for lane in self._lanes.values() if lane.is_suspect or lane.failing_since or lane.is_gone]
         return sorted((lane.standing(now) for lane in bad), key=lambda standing: (standing.owner, standing.host))
 
-    def retry(self, host: str, owner: str | None = None) -> None:
+    async def retry(self, owner: str, host: str) -> None:
         """
-        Somebody asks for another try: what is known against `host` (of this owner alone) is forgotten.
+        Somebody asks for another try: what is known against this receiver is forgotten. Raises StoreError.
 
-        A try that is on its way, and fails, is due again at once. Whoever makes deliveries due asks before it, so that
-        those that could not be made due because they are being sent come too; and after it, so that they are claimed.
+        By every process of the store: each looks there before it passes a delivery by, and after a try has failed; what
+        was on its way is due again at once. Whoever makes deliveries due asks before it, and calls `wake` after it.
         """
-        for lane in self._lanes.values():
-            if lane.host == host and owner in (None, lane.owner):
-                lane.asked += 1
-                lane.succeeded()
-                self._judge.pardon(lane)
-        self.wake()
+        await self._judge.ask(owner, host)
 
     async def run(self) -> None:
         """Claim and send until `drain`. Outlives every trouble of the store, and bugs: deliveries must go on."""
@@ -178,8 +173,9 @@ class Outbox:
         """One round: seconds to rest after it."""
         held = self._make_room()
         await self._give_back()
-        full = frozenset((lane.owner, lane.host) for lane in self._lanes.values() if lane.is_full)
-        limit = min(MAX_HELD - held, MAX_IN_FLIGHT)
+        unproven = self._unproven()
+        full = frozenset(key for key, lane in self._lanes.items() if lane.is_full(unproven))
+        limit = min(MAX_HELD - held, MAX_CLAIMED)
         self._is_throttled = bool(full) or limit <= 0
         claimed: list[Delivery] = []
         if limit > 0:
@@ -201,11 +197,15 @@ class Outbox:
         """How many are held. Where it gets tight no lane holds more than its share."""
         waiting = sum(len(lane.waiting) for lane in self._lanes.values())
         if len(self._tasks) + waiting > MAX_HELD // 2:
+            unproven = self._unproven()
             for lane in self._lanes.values():
-                surplus = lane.give_up_surplus()
+                surplus = lane.give_up_surplus(unproven)
                 waiting -= len(surplus)
                 self._unsent += surplus
         return len(self._tasks) + waiting
+
+    def _unproven(self) -> int:
+        return sum(lane.trust is not Trust.PROVEN for lane in self._lanes.values() if lane.waiting)
 
     async def _give_back(self) -> None:
         unsent, self._unsent = self._unsent, []
@@ -222,7 +222,7 @@ class Outbox:
             key = (delivery.owner, host_of(delivery.url))
             lane = self._lanes.get(key)
             if lane is None:
-                lane = self._lanes[key] = Lane(*key)
+                lane = self._lanes[key] = Lane(*key, has_answered=self._judge.has_answered(key[1]))
             lane.used_at = now
             lane.waiting.append(Claim(delivery, now + self._lease_seconds))
         self._pump()
@@ -239,8 +239,8 @@ class Outbox:
             del self._lanes[key]
 
     def _begin_next(self, lane: Lane, now: float) -> bool:
-        is_suspect = lane.is_suspect
-        if len(self._tasks) >= MAX_IN_FLIGHT or (is_suspect and self._suspects >= MAX_SUSPECT_IN_FLIGHT):
+        trust = lane.trust
+        if not self._slots.has_one(trust):
             return False
         claim = lane.next()
         if claim is None:
@@ -251,15 +251,15 @@ class Outbox:
             self._unsent.append(claim.delivery)
             self._woken.set()
             return True
-        self._suspects += is_suspect
+        self._slots.take(trust)
         task = asyncio.create_task(self._carry(lane, claim, now))
         self._tasks[task] = claim
-        task.add_done_callback(lambda ended: self._ended(ended, lane, claim, is_suspect))
+        task.add_done_callback(lambda ended: self._ended(ended, lane, claim, trust))
         return True
 
-    def _ended(self, task: asyncio.Task[None], lane: Lane, claim: Claim, was_suspect: bool) -> None:
+    def _ended(self, task: asyncio.Task[None], lane: Lane, claim: Claim, trust: Trust) -> None:
         self._tasks.pop(task, None)
-        self._suspects -= was_suspect
+        self._slots.free(trust)
         lane.sending.discard(claim.delivery.prediction)
         if task.cancelled():
             if not claim.is_begun:
@@ -276,11 +276,19 @@ class Outbox:
         if not delivery.is_final and delivery.may_have_been_sent:
             # It is sent once, and never after what came later.
             return self._record(claim, ended="exhausted", error="claimed once before")
-        if lane.is_disabled:
-            return self._refuse(claim)
-        if lane.is_shut(now) and not is_last_chance:
-            return self._skip(claim)
+        if lane.is_disabled or (lane.is_shut(now) and not is_last_chance):
+            return self._pass_by(lane, claim)
         return self._send(lane, claim)
+
+    async def _pass_by(self, lane: Lane, claim: Claim) -> None:
+        """As things stand here nothing is sent there; but somebody may have asked for it."""
+        await self._judge.hear(lane)
+        if lane.is_disabled:
+            await self._refuse(claim)
+        elif lane.is_shut(self._clock.monotonic()):
+            await self._skip(claim)
+        else:
+            await self._send(lane, claim)
 
     async def _refuse(self, claim: Claim) -> None:
         """Nothing has arrived there for days. It stays listed, and goes when somebody asks for it."""
@@ -302,11 +310,14 @@ class Outbox:
         traceparent = ""
         if prediction is not None and self._trace is not None:
             traceparent = self._trace(prediction, delivery.id, delivery.tries + 1)
-        asked = lane.asked
+        heard = lane.heard
         claim.is_begun = True
         outcome = await self._sender.send(delivery, traceparent=traceparent)
-        # Somebody has asked for another try meanwhile: this one says nothing about the receiver as it is by now.
-        is_outdated = lane.asked > asked and outcome.result is not Result.DELIVERED
+        is_outdated = False
+        if outcome.result is not Result.DELIVERED:
+            await self._judge.hear(lane)
+            # Somebody has asked for another try meanwhile: this one says nothing about the receiver as it is by now.
+            is_outdated = lane.heard != heard
         if not is_outdated:
             self._judge.judge(lane, outcome)
         ended: str | None = None

@@ -25,6 +25,7 @@ from gateway.store.protocol import Delivery
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the standard's prefix, not a secret
 MIN_SECRET_BYTES = 24
 MAX_ANSWER_BYTES = 20_000
+CONNECT_SECONDS = 5.0  # a host where nobody is should not hold its slot for as long as one that thinks
 # What a receiver may take to finish an answer whose status we have: only the connection's reuse hangs on it.
 ANSWER_SECONDS = 2.0
 _SLOW = frozenset({429, 502, 504})  # as Standard Webhooks has it
@@ -98,7 +99,8 @@ class Sender:
     """
     Sends deliveries over one shared client, to addresses that `guard` lets pass.
 
-    `timeout_seconds` is a deadline round the whole exchange: httpx's timeouts start anew with every byte received.
+    `timeout_seconds` is a deadline round the whole exchange: httpx's timeouts start anew with every byte received. To
+    connect may take CONNECT_SECONDS of it at most.
     """
 
     def __init__(
@@ -115,7 +117,9 @@ class Sender:
         self._clock = clock
         self._timeout_seconds = timeout_seconds
         self._user_agent = user_agent
-        self._client = client or guarded_client(guard, timeout=timeout_seconds)
+        self._connect_seconds = min(CONNECT_SECONDS, timeout_seconds)
+        timeout = httpx.Timeout(timeout_seconds, connect=self._connect_seconds)
+        self._client = client or guarded_client(guard, timeout=timeout)
 
     async def send(self, delivery: Delivery, *, traceparent: str = "") -> Outcome:
         """One try. Every failure is an Outcome, nothing is raised but the cancellation of the task."""
@@ -130,6 +134,9 @@ class Sender:
                 response = await self._client.send(request, stream=True)
                 status, retry_after = response.status_code, self._retry_after(response)
                 await _read_to_end(response)
+        except httpx.ConnectTimeout:
+            is_late = True
+            error = f"no connection within {self._connect_seconds:g} s"
         except (TimeoutError, httpx.TimeoutException):
             is_late = status is None
             error = f"no answer within {self._timeout_seconds:g} s"

@@ -26,6 +26,7 @@ from gateway.engine.cost import cost_of
 from gateway.engine.doubt import Doubts
 from gateway.engine.news import News
 from gateway.engine.parts import Parts
+from gateway.engine.report import names_another_job
 from gateway.engine.run import Run
 from gateway.engine.search import Search
 from gateway.engine.watch import Changes, Watchers
@@ -215,7 +216,8 @@ class Engine:
         except CallbackForged:
             self._parts.observer.callback_received(provider, "forged")
             raise
-        if callback.fact is None or _names_another_job(prediction, number, callback.fact.handle):
+        # One that names another job than the one we know is no more than a reason to look.
+        if callback.fact is None or names_another_job(prediction.attempts[number - 1], callback.fact.handle):
             outcome = "nudge"
             run = self._worker.run(id)
             if run is not None:
@@ -346,11 +348,3 @@ class Engine:
 
 def _newer(one: Prediction | None, other: Prediction) -> Prediction:
     return one if one is not None and one.revision >= other.revision else other
-
-
-def _names_another_job(prediction: Prediction, number: int, handle: dict[str, str] | None) -> bool:
-    """The job a callback names must be the one we know: else it is no more than a reason to look."""
-    known = prediction.attempts[number - 1].handle
-    if known is None or handle is None or "id" not in known or "id" not in handle:
-        return False
-    return known["id"] != handle["id"]

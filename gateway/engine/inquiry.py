@@ -11,6 +11,7 @@ from gateway.contract.provider import Callbacks
 from gateway.engine.attempt import shaped
 from gateway.engine.hand import Hand
 from gateway.engine.seam import Link
+from gateway.engine.search import BrokenOff
 
 log = logging.getLogger("turnout.engine")
 
@@ -47,17 +48,20 @@ class Inquiry:
         observer.poll_made(attempt.provider, "news" if hand.prediction.revision > before else "same")
         return True
 
-    async def look_in_list(self, attempt: Attempt) -> None:
-        """Look for the job of an attempt that has no handle."""
+    async def look_in_list(self, attempt: Attempt) -> bool:
+        """Look for the job of an attempt that has no handle. False: a shutdown broke it off, and nobody has looked."""
         self._hand.agenda.listing(attempt.number)
         try:
             handle = await self._hand.find(self._hand.prediction, attempt)
+        except BrokenOff:
+            return False
         except ProviderFailure as failure:
             log.debug("the jobs of %s could not be looked through: %s", attempt.provider, failure)
-            return
+            return True
         if handle is not None:
             await self._hand.learn(attempt.number, Fact(phase=Phase.QUEUED, handle=handle), Source.LISTING)
             self._hand.agenda.found(attempt)
+        return True
 
     def _miss_callback(self, attempt: Attempt, link: Link, fact: Fact) -> None:
         """It has ended, and nobody called. One that has only just ended may still."""

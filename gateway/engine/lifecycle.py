@@ -159,7 +159,9 @@ def _cancel_sent(prediction: Prediction, happening: CancelSent, now: datetime) -
         return prediction, ()
     given_up_at = attempt.ended_at if attempt.status is AttemptStatus.ABANDONED else None
     if attempt.status.is_closed and given_up_at is None:
-        return prediction, ()
+        if attempt.look_at is None or not happening.confirmed:
+            return prediction, ()
+        return with_attempt(prediction, replace(attempt, look_at=None)), ()  # its end was another's; ours is stopped
     asked = replace(
         attempt,
         cancel_requested_at=attempt.cancel_requested_at or now,

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.errors import Failure, JobCanceled, JobTimedOut, ModelFailed
-from gateway.contract.fact import Effect, Fact, Learned, Phase, SubmitFailed
+from gateway.contract.fact import Effect, Fact, Learned, Phase, Source, SubmitFailed
 from gateway.contract.money import NOTHING_SPENT, UNKNOWN_COST
 from gateway.contract.prediction import Prediction
 from gateway.engine.end import Change, attempt_of, finish, must_collect, show, show_logs, with_attempt
@@ -25,6 +25,7 @@ _PHASE_STATUS = {
     Phase.FAILED: AttemptStatus.FAILED,
     Phase.CANCELED: AttemptStatus.CANCELED,
 }
+_OUR_REQUEST = (Source.SUBMIT, Source.STREAM)
 
 
 def submit_failed(prediction: Prediction, happening: SubmitFailed, now: datetime) -> Change:
@@ -56,10 +57,33 @@ def learned(prediction: Prediction, happening: Learned, now: datetime) -> Change
             return found(prediction, attempt, happening, now)
         attempt = revived(attempt)
     if attempt.status.is_closed or attempt.status is AttemptStatus.COLLECTING:
+        if _corrects_name(attempt, happening) and not fact.phase.is_end:
+            # Its end was said of somebody else's job, and is final. Ours may be running, and is to be stopped.
+            return with_attempt(prediction, replace(attempt, handle=fact.handle, look_at=now, looks=0)), ()
+        if attempt.look_at is not None and fact.phase.is_end:
+            return with_attempt(prediction, replace(attempt, look_at=None)), ()  # ours has ended as well
         return supplement(prediction, attempt, happening)
     if fact.phase.is_end:
         return _ended_by_provider(prediction, attempt, happening, now)
     return _progressed(prediction, attempt, happening, now)
+
+
+def names_another_job(attempt: Attempt, handle: dict[str, str] | None) -> bool:
+    """It is told of by a name that is not the one we know it by."""
+    known = attempt.handle
+    if known is None or handle is None or "id" not in known or "id" not in handle:
+        return False
+    return known["id"] != handle["id"]
+
+
+def _corrects_name(attempt: Attempt, happening: Learned) -> bool:
+    """What our own request is answered goes before a callback's word, which may have been somebody else's."""
+    return happening.source in _OUR_REQUEST and names_another_job(attempt, happening.fact.handle)
+
+
+def _handle(attempt: Attempt, happening: Learned) -> dict[str, str] | None:
+    told = happening.fact.handle
+    return told if _corrects_name(attempt, happening) else attempt.handle or told
 
 
 def _progressed(prediction: Prediction, attempt: Attempt, happening: Learned, now: datetime) -> Change:
@@ -69,7 +93,7 @@ def _progressed(prediction: Prediction, attempt: Attempt, happening: Learned, no
     moved = replace(
         attempt,
         status=status,
-        handle=attempt.handle or fact.handle,
+        handle=_handle(attempt, happening),
         accepted_at=attempt.accepted_at or now,
         running_at=running_at,
         run_deadline_at=attempt.run_deadline_at or _run_deadline(attempt, running_at),
@@ -108,7 +132,7 @@ def _ended_by_provider(prediction: Prediction, attempt: Attempt, happening: Lear
     ended = replace(
         attempt,
         status=_end_status(attempt, fact),
-        handle=attempt.handle or fact.handle,
+        handle=_handle(attempt, happening),
         accepted_at=attempt.accepted_at or now,
         running_at=attempt.running_at or fact.started_at,
         ended_at=now,

@@ -26,6 +26,10 @@ Handle = dict[str, str]
 Answer = Handle | Exception | None
 
 
+class BrokenOff(Exception):
+    """The gateway is shutting down: nobody has looked through the list, whatever stands in it."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Asker:
     prediction: Prediction
@@ -56,7 +60,7 @@ class Search:
         The handle of the one job that can only be this attempt's; None if there is none, or more than one.
 
         A list may lag behind, so that None tells nothing. It waits for two walks at most. Raises ProviderFailure (if
-        the list could not be looked through), StoreError.
+        the list could not be looked through), StoreError, and BrokenOff once it is closed.
         """
         offer, link = self._parts.offer(attempt.offer), self._parts.links.get(attempt.provider)
         if offer is None or link is None or not link.capabilities_for(offer).lists:
@@ -76,7 +80,7 @@ class Search:
             call=call, since=attempt.begun_at - SKEW, until=(attempt.unknown_at or attempt.begun_at) + SKEW
         )
         if self._is_closed:
-            raise PollFailed("the gateway is shutting down")
+            raise BrokenOff
         answer: asyncio.Future[Handle | None] = asyncio.get_running_loop().create_future()
         self._waiting[attempt.provider].append(_Asker(prediction, attempt, submit, link.driver, answer))
         if attempt.provider not in self._walks:
@@ -103,7 +107,8 @@ class Search:
         finally:
             del self._walks[provider]
             for asker in _still_there([*askers, *self._waiting.pop(provider, [])]):
-                asker.answer.set_exception(PollFailed("looking through its list was broken off"))
+                broken = BrokenOff() if self._is_closed else PollFailed("looking through its list was broken off")
+                asker.answer.set_exception(broken)
                 asker.answer.exception()  # should nobody be left to hear it
 
     async def _walk(self, provider: str, askers: Sequence[_Asker]) -> None:

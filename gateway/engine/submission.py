@@ -132,7 +132,7 @@ class Submission:
 
     async def _answer(self, submit: asyncio.Task[Fact], attempt: Attempt, link: Link) -> Fact | None:
         """
-        What the submit answers; None if the attempt has ended without it.
+        What the submit answers; None if the attempt has ended without it, and it does not come at once.
 
         Drivers keep the deadline by themselves. One that does not is not waited for: then the outcome is unknown.
         """
@@ -149,7 +149,7 @@ class Submission:
             if hand.attempt(attempt.number).status.is_closed:
                 # A callback has told the end before the submit was answered.
                 await asyncio.wait({submit}, timeout=pause)
-                return None
+                return submit.result() if submit.done() else None
             until = attempt.submit_deadline_at or attempt.deadline_at
             until += timedelta(seconds=pause)
             if unwanted:

@@ -159,7 +159,10 @@ class Withdrawal:
             if attempt.look_at is None or attempt.look_at > now:
                 continue
             try:
-                await (self._inquiry.look_in_list(attempt) if attempt.handle is None else self._stop_orphan(attempt))
+                if attempt.handle is not None:
+                    await self._stop_orphan(attempt)
+                elif not await self._inquiry.look_in_list(attempt):
+                    return True  # whoever takes it up next has this look
             except StoreError:
                 raise
             except Exception:

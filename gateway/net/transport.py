@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import ssl
 from collections import OrderedDict
@@ -27,6 +28,12 @@ _HTTPCORE_ERRORS = (
     httpcore.ProtocolError,
     httpcore.UnsupportedProtocol,
 )
+
+
+@functools.cache
+def public_trust() -> ssl.SSLContext:
+    """The authorities that httpx brings along. Reading them takes 20 ms: all clients share one."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def guarded_client(
@@ -59,7 +66,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         dial: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
         self._guard = guard
-        self._context = verify or httpx.create_ssl_context(trust_env=False)
+        self._context = verify or public_trust()
         self._backend = GuardedBackend(guard, dial or httpcore.AnyIOBackend())
         self._idle: OrderedDict[httpcore.AsyncHTTPConnection, tuple[bytes, bytes, int]] = OrderedDict()
 

@@ -53,6 +53,25 @@ class Outcome(NamedTuple):
     total_seconds: float | None = None
 
 
+class _Planned:
+    """Attempts that are about to begin. Those that do not after all are soon forgotten."""
+
+    __slots__ = ("_at", "_count")
+
+    def __init__(self) -> None:
+        self._count = 0.0
+        self._at = 0.0
+
+    def count(self, now: float) -> float:
+        return _decayed(self._count, now - self._at, PLANNED_HALF_LIFE_SECONDS)
+
+    def add(self, now: float) -> None:
+        self._count, self._at = self.count(now) + 1, now
+
+    def begin(self, now: float) -> None:
+        self._count, self._at = max(self.count(now) - 1, 0.0), now
+
+
 class _Record:
     """What is known of one offer. `others_` is what other replicas told of it."""
 
@@ -69,7 +88,6 @@ class _Record:
         "others_in_flight",
         "others_limited_until",
         "planned",
-        "planned_at",
         "samples",
         "signals",
         "signals_until",
@@ -80,8 +98,7 @@ class _Record:
         self.good = self.all = 0.0  # decayed counts
         self.decayed_at = 0.0
         self.in_flight = 0
-        self.planned = 0.0
-        self.planned_at = 0.0
+        self.planned = _Planned()
         self.limited_until = -math.inf
         self.others_in_flight = 0
         self.others_limited_until = -math.inf
@@ -106,6 +123,7 @@ class Board:
         self._clock = clock
         self._records: defaultdict[str, _Record] = defaultdict(_Record)
         self._in_flight: defaultdict[str, int] = defaultdict(int)  # by provider
+        self._planned: defaultdict[str, _Planned] = defaultdict(_Planned)  # by provider
         self._others: dict[str, int] = {}  # in flight from other replicas, by offer
         self._others_in_flight: dict[str, int] = {}  # by provider
         self._others_until = -math.inf
@@ -119,17 +137,17 @@ class Board:
         Counted as in flight for a moment, until it begins: many plans made at once must see each other.
         """
         record, now = self._records[offer_id], self._clock.monotonic()
-        record.planned = _decayed(record.planned, now - record.planned_at, PLANNED_HALF_LIFE_SECONDS) + 1
-        record.planned_at = now
+        record.planned.add(now)
+        self._planned[provider_of(offer_id)].add(now)
         record.signals_until = -math.inf
 
     def attempt_begun(self, offer_id: str) -> None:
-        record, now = self._records[offer_id], self._clock.monotonic()
-        planned = _decayed(record.planned, now - record.planned_at, PLANNED_HALF_LIFE_SECONDS)
-        record.planned, record.planned_at = max(planned - 1, 0.0), now
+        record, now, provider = self._records[offer_id], self._clock.monotonic(), provider_of(offer_id)
+        record.planned.begin(now)
+        self._planned[provider].begin(now)
         record.in_flight += 1
         record.signals_until = -math.inf
-        self._in_flight[provider_of(offer_id)] += 1
+        self._in_flight[provider] += 1
 
     def attempt_ended(
         self,
@@ -231,9 +249,12 @@ class Board:
         return record.signals
 
     def in_flight(self, provider: str) -> int:
-        """Attempts in flight with a provider, over all its offers and all replicas that are heard of."""
-        self._fade(self._clock.monotonic())
-        return self._in_flight.get(provider, 0) + self._others_in_flight.get(provider, 0)
+        """Attempts in flight with a provider, or about to be, over all its offers and all replicas heard of."""
+        now = self._clock.monotonic()
+        self._fade(now)
+        planned = self._planned.get(provider)
+        soon = round(planned.count(now)) if planned is not None else 0
+        return self._in_flight.get(provider, 0) + self._others_in_flight.get(provider, 0) + soon
 
 
 def provider_of(offer_id: str) -> str:
@@ -259,7 +280,6 @@ def _renew(record: _Record, now: float) -> None:
         record.figures = _figures(record, now)
         record.figures_at = now
         record.changed = False
-    planned = _decayed(record.planned, now - record.planned_at, PLANNED_HALF_LIFE_SECONDS)
     figures = record.figures
     limited_until = max(record.limited_until, record.others_limited_until)
     record.signals = Signals(
@@ -270,7 +290,7 @@ def _renew(record: _Record, now: float) -> None:
         total_p50=figures.total_p50,
         total_p95=figures.total_p95,
         success=figures.success,
-        in_flight=record.in_flight + record.others_in_flight + round(planned),
+        in_flight=record.in_flight + record.others_in_flight + round(record.planned.count(now)),
         limited_for_seconds=max(limited_until - now, 0.0),
     )
     record.signals_until = min(now + FRESH_SECONDS, limited_until if limited_until > now else math.inf)

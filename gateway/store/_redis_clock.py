@@ -32,6 +32,7 @@ class ServerTime:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._readings: deque[_Reading] = deque(maxlen=MOST_READINGS)
+        self._narrowest: _Reading | None = None  # they all widen alike, so that it stays the same until the next comes
         self.steps = 0  # how often it was found to have been set
 
     @property
@@ -47,6 +48,7 @@ class ServerTime:
             self.steps += 1
             known = []
         self._readings = deque([*known, reading], maxlen=MOST_READINGS)
+        self._narrowest = min(self._readings, key=lambda one: _width(one, now))
 
     def seconds(self) -> float:
         """Since 1970, now."""
@@ -62,10 +64,9 @@ class ServerTime:
         return monotonic + best.ahead - _width(best, self._monotonic())
 
     def _best(self) -> _Reading:
-        if not self._readings:
+        if self._narrowest is None:
             raise RuntimeError("the server has not been asked for its time yet")
-        now = self._monotonic()
-        return min(self._readings, key=lambda reading: _width(reading, now))
+        return self._narrowest
 
 
 def _width(reading: _Reading, now: float) -> float:

@@ -68,8 +68,8 @@ class Leases:
                     break
                 ids, is_all = await self._look(name, limit - len(held))
                 before = len(held)
-                for claims in self._claims_of(ids):
-                    held += await self._claim(name, claims, heard)
+                if ids:
+                    held += await self._claim(name, self._claims_of(ids), heard)
                 # What was not to be had any more went to somebody who was faster: there may be others.
                 if is_all and len(held) - before == len(ids):
                     break
@@ -100,16 +100,16 @@ class Leases:
         ids = [id for _, id in due if id not in self._unreadable or self._unreadable[id] <= now]
         return ids[:limit], len(ids) <= limit
 
-    def _claims_of(self, ids: Sequence[str]) -> list[list[Claim]]:
-        """So many as are asked for at once, together."""
-        rounds: list[list[Claim]] = []
-        for start in range(0, len(ids), MOST_AT_ONCE):
-            claims: list[Claim] = []
-            for shard, some in self._keys.by_shard(ids[start : start + MOST_AT_ONCE]).items():
+    def _claims_of(self, ids: Sequence[str]) -> list[Claim]:
+        """Sent one behind the other, without waiting in between: others come in between them all the same."""
+        claims: list[Claim] = []
+        for shard, some in self._keys.by_shard(ids).items():
+            for start in range(0, len(some), MOST_AT_ONCE):
                 self._claims += 1
-                claims.append(Claim(shard, f"{self._seat.origin}.{self._claims}", tuple(some)))
-            rounds.append(claims)
-        return rounds
+                claims.append(
+                    Claim(shard, f"{self._seat.origin}.{self._claims}", tuple(some[start : start + MOST_AT_ONCE]))
+                )
+        return claims
 
     async def _claim(self, worker: str, claims: list[Claim], heard: list[Claim]) -> list[Held]:
         """A claim made once more under its name brings what it brought before: whoever hears of it drives it."""

@@ -40,7 +40,8 @@ class Durability(msgspec.Struct, frozen=True):
         if self.name == ALWAYS:
             return f"nothing by a crash or a power cut of the server; {failover}"
         if self.replicas:
-            return "nothing by the loss of one server, if those that confirmed are the ones that take over"
+            kept = "nothing by the loss of one server, if those that confirmed are the ones that take over"
+            return f"{kept}; up to the last two seconds by a power cut of all of them"
         # While a fsync is under way redis-server answers before it has written to its file (up to 2 s), so that even
         # the end of its process can lose what it has answered.
         return f"up to the last two seconds by a crash or a power cut of the server; {failover}"

@@ -22,9 +22,10 @@ class ManualClock:
     def __init__(self, start: datetime = START) -> None:
         self._start = start
         self._elapsed_seconds = 0.0
+        self._stepped = timedelta()
 
     def now(self) -> datetime:
-        return self._start + timedelta(seconds=self._elapsed_seconds)
+        return self._start + self._stepped + timedelta(seconds=self._elapsed_seconds)
 
     def wall(self) -> datetime:
         return self.now()
@@ -37,6 +38,10 @@ class ManualClock:
         if seconds < 0:
             raise ValueError(f"time does not pass backwards: {seconds}")
         self._elapsed_seconds += seconds
+
+    def step(self, seconds: float) -> None:
+        """The date alone jumps, back or forth, and no time passes."""
+        self._stepped += timedelta(seconds=seconds)
 
 
 class Stalled(RuntimeError):

@@ -22,6 +22,7 @@ from gateway.routing import breaker as breakers
 from gateway.store.protocol import Store
 from gateway.store.redis import RedisStore
 from gateway.store.sqlite import SqliteStore
+from gateway.testing import ManualClock
 from tests.chaos.universe.planted import BUGS
 from tests.contract.store import test_lease, test_prediction, toy
 from tests.redis.line import line_to
@@ -29,7 +30,7 @@ from tests.redis.server import RedisServer
 from tests.unit.api import test_deliveries
 from tests.unit.delivery import test_webhook
 from tests.unit.routing import test_breaker_defects
-from tests.unit.routing.fakes import Heard, ManualClock
+from tests.unit.routing.fakes import Heard
 
 PLANTED = (
     "drop the outbox row",
@@ -46,7 +47,7 @@ STORES = {"sqlite": SqliteStore, "redis": RedisStore}
 
 @pytest.fixture(params=STORES)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    options: dict[str, Any] = {"reduce": toy.reduce, "snapshot": toy.snapshot, "clock": toy.ManualClock()}
+    options: dict[str, Any] = {"reduce": toy.reduce, "snapshot": toy.snapshot, "clock": ManualClock(toy.START)}
     opened: Store
     if request.param == "sqlite":
         opened = await SqliteStore.open(tmp_path / "store.db", **options)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from tests.chaos.bars import __main__ as bars
+from tests.chaos.bars.place import Bar
+from tests.chaos.figures import write_figures
 
 PAGE = Path(__file__).with_name("README.md").read_text("utf-8")
 COMMANDS = re.findall(r"^    python -m (tests\.chaos\S*)(.*)$", PAGE, re.MULTILINE)
@@ -26,7 +31,7 @@ PARTS = {
     "kills: disk on sqlite",
     "kills: disk on redis",
     "kills: clock on sqlite",
-    "bars",
+    *(bars.part_of(name) for name in bars.BARS),
 }
 
 
@@ -52,3 +57,24 @@ def test_the_commands_that_it_names_take_what_it_gives_them(
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     given = {option for name, line in COMMANDS if name == module for option in re.findall(r"--[a-z-]+", line)}
     assert given <= known
+
+
+def test_a_bar_that_is_measured_alone_leaves_the_others_figures_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(PAGE, "utf-8")
+    monkeypatch.setattr(bars, "write_figures", partial(write_figures, page=page))
+    monkeypatch.setitem(bars.BARS, "herd", lambda folder: Bar("a herd", False, "too many came", {"peak": 3}))
+    monkeypatch.setattr("sys.argv", ["bars", "--only", "herd", "--write"])
+    assert bars.main() == 1
+    before, after = _parts(PAGE), _parts(page.read_text("utf-8"))
+    written = after.pop("bars: herd")
+    assert "**Missed**, a herd: too many came.\n\n- peak: 3\n" in written
+    assert "`python -m tests.chaos.bars --only herd`" in written
+    del before["bars: herd"]
+    assert after == before
+
+
+def _parts(page: str) -> dict[str, str]:
+    return dict(re.findall(r"<!-- figures of (.+?): begin -->(.*?)<!-- figures of \1: end -->", page, re.DOTALL))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 from collections import defaultdict
@@ -27,6 +28,7 @@ from tests.unit.delivery.fakes import Received, Receiver
 
 EVENTS = int(os.environ.get("TURNOUT_T13_EVENTS", "200"))
 WELL, DEAD, DRIPPING = 10, 5, 5
+OWNERS = ("ada", "bob", "cid")
 SCHEDULE = (0, *(0.5 * 1.3**turn for turn in range(30)))
 TRY_SECONDS = 1.0
 REVIVED_SECONDS = 5.0  # the tries that hang end within TRY_SECONDS, and then nothing is left to wait for
@@ -76,7 +78,7 @@ def a_prediction(number: int, url: str, clock: SystemClock) -> Prediction:
     request = Request(model="a/b", version="0" * 64, is_pinned=False, input={}, webhook=url)
     now = clock.now()
     return Prediction(
-        id=f"{number:026d}", owner=f"owner{number % 3}", request=request, created_at=now,
+        id=f"{number:026d}", owner=OWNERS[number % 3], request=request, created_at=now,
         deadline_at=now + timedelta(hours=1), stream_token=f"stream-{number}",
     )  # fmt: skip
 
@@ -142,10 +144,11 @@ async def test_the_healthy_are_served_in_time_and_the_others_once_they_revive(tm
         for receiver in dead:
             await receiver.up(stack)
         revived_at = clock.now()
-        _retry(outbox, *dripping, *dead)  # first: what hangs just now is to be sent again as soon as it has failed
+        for owner, receiver in itertools.product(OWNERS, (*dripping, *dead)):
+            await outbox.retry(owner, host_of(receiver.url))
         for id in ids[False]:
             await store.redeliver(id)
-        _retry(outbox, *dripping, *dead)
+        outbox.wake()
         revived = await until_delivered(store, ids[False], seconds=30)
         for receiver in everybody:
             _in_order(receiver)
@@ -159,11 +162,6 @@ async def test_the_healthy_are_served_in_time_and_the_others_once_they_revive(tm
     assert p99 <= 2.0
     assert len(revived) == len(ids[False])
     assert last <= REVIVED_SECONDS
-
-
-def _retry(outbox: Outbox, *receivers: Host) -> None:
-    for receiver in receivers:
-        outbox.retry(host_of(receiver.url))
 
 
 def _in_order(receiver: Receiver) -> None:

@@ -19,7 +19,8 @@ from gateway.delivery.webhook import Sender
 from gateway.net.target import Guard
 from gateway.store.protocol import Delivery, Reduction
 from gateway.store.sqlite import SqliteStore
-from tests.unit.delivery.fakes import ManualClock, Receiver, receiving, saying
+from gateway.testing import ManualClock
+from tests.unit.delivery.fakes import START, Receiver, receiving, saying
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -37,7 +38,7 @@ def snapshot(prediction: Prediction) -> bytes:
 
 class World:
     def __init__(self, folder: Path) -> None:
-        self.clock = ManualClock()
+        self.clock = ManualClock(START)
         self.path = folder / "turnout.db"
         self.recorded = asyncio.Event()
 
@@ -130,7 +131,7 @@ async def test_receiver_that_comes_back_gets_the_same_bytes_under_the_same_id(wo
             return (await store.deliveries(id))[0].tries == 1
 
         await world.until(is_tried)
-        world.clock.seconds = 2
+        world.clock.advance(2 - world.clock.monotonic())
         outbox.wake()
         (row,) = await world.all_ended(store, id)
     assert (row.ended, row.tries) == ("delivered", 2)

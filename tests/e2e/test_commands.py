@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
+
+from tests.e2e.gateway_process import GatewayProcess
+from tests.waiting import until
 
 
 def turnout(*words: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -61,3 +66,19 @@ def test_check_explain_and_doctor_need_no_configuration(tmp_path: Path) -> None:
     assert doctor.returncode == 0, doctor.stdout
     assert "ONNX Runtime" in doctor.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.timeout(40)  # a process that imports everything, twice
+def test_a_second_signal_ends_it_undrained_and_its_store_can_be_opened_again(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path, "[local]\nenabled = false\n[catalogue]\nenabled = false\n") as gateway:
+
+        def is_unready() -> bool:
+            return httpx.get(f"{gateway.url}/readyz", trust_env=False).status_code == 503
+
+        gateway.ask_to_stop()
+        until(is_unready, seconds=2, or_else="it has not heard the first")
+        gateway.ask_to_stop()
+        until(lambda: not gateway.is_running, seconds=5, or_else="it drains on")
+        assert gateway._process is not None
+        assert gateway._process.returncode == -signal.SIGTERM, "it has drained"
+        gateway.start()

@@ -18,6 +18,7 @@ from gateway.config.load import load
 from gateway.contract.clock import SystemClock
 from gateway.store.opening import StorePlace, open_store
 from gateway.store.protocol import Held, Record, Store, Whole
+from gateway.testing import ManualClock
 from tests.contract.store import toy
 from tests.contract.store.test_moving import fill, read_out
 from tests.redis.server import RedisServer
@@ -70,7 +71,7 @@ async def claim(store: Store) -> list[Held]:
 @pytest.mark.timeout(60)  # a server and six commands
 def test_everything_goes_from_a_file_to_redis_and_back(tmp_path: Path) -> None:
     async def make(store: Store) -> list[Record]:
-        await fill(store, toy.ManualClock())
+        await fill(store, ManualClock(toy.START))
         for _ in range(250):  # more than one batch
             await store.create(toy.prediction(input={"image": "x" * 30_000}))
         return await read_out(store)

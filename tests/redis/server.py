@@ -18,10 +18,15 @@ DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy
 
 
 def program() -> str:
-    """Where it is. There is nothing to show without one, so that a missing server is an error and no reason to skip."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    """
+    Where it is. There is nothing to show without one, so that a missing server is an error and no reason to skip.
+
+    TURNOUT_REDIS_SERVER names another one, such as valkey-server.
+    """
+    named = os.environ.get("TURNOUT_REDIS_SERVER")
+    found = shutil.which(named) if named else shutil.which("redis-server") or shutil.which("valkey-server")
     if found is None:
-        raise RuntimeError("there is no redis-server on the PATH: apt-get install redis-server")
+        raise RuntimeError(f"there is no {named or 'redis-server'} on the PATH: apt-get install redis-server")
     return found
 
 

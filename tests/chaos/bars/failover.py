@@ -59,10 +59,10 @@ async def _run(folder: Path, predictions: int, *, is_dead: bool) -> _Found:
         kept = await place.kept()
     for one in callers.accepted:
         found.statuses[str(one.shown.get("status"))] += 1
-    for one in (kept_one.prediction for kept_one in kept.values()):
-        if one.serving is not None:
+    for prediction in (one.prediction for one in kept.values()):
+        if prediction.serving is not None:
             # What the job itself takes is not failover's doing.
-            found.seconds.append((one.serving.begun_at - one.created_at).total_seconds())
+            found.seconds.append((prediction.serving.begun_at - prediction.created_at).total_seconds())
     begun = sorted(
         attempt.begun_at.timestamp()
         for one in kept.values()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 
 from gateway.contract.key import hash_key, new_key
+from tests.chaos.bars.holding import RedisRows, Rows, SqliteRows
 from tests.chaos.callers import Callers
 from tests.chaos.evidence import Kept, opened, read_all
 from tests.chaos.gateway import ChaosGateway
@@ -42,6 +42,7 @@ default = "bar"
 [server]
 max_in_flight = 20000
 drain_seconds = 5
+lease_seconds = {lease_seconds}
 """
 POLICY = """
 [[policies]]
@@ -74,6 +75,11 @@ class Bar:
         figures = ", ".join(f"{name} {value}" for name, value in self.figures.items())
         return f"{'met   ' if self.is_met else 'MISSED'} {self.name}: {self.said}{'; ' if figures else ''}{figures}"
 
+    def lines(self) -> list[str]:
+        """For the page."""
+        told = [f"- {name}: {value}" for name, value in self.figures.items()]
+        return [f"**{'Met' if self.is_met else 'Missed'}**, {self.name}: {self.said}.", *([""] if told else []), *told]
+
 
 class Place:
     def __init__(
@@ -83,13 +89,13 @@ class Place:
         *,
         store: str = "sqlite",
         is_fresh: bool = False,
-        timing: Mapping[str, Any] | None = None,
+        lease_seconds: float = 30.0,
     ) -> None:
         self.folder = folder
         self._parties = parties
         self._store = store
         self._is_fresh = is_fresh
-        self._plan = {"TIMING": json.dumps(timing)} if timing else {}
+        self._lease_seconds = lease_seconds
         self._stack = ExitStack()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -106,17 +112,21 @@ class Place:
         said = [f"{name},seed={number},{one.behaviour}" for number, (name, one) in enumerate(self._parties.items(), 1)]
         self.simulator = stack.enter_context(SimulatorProcess(self.folder, *said))
         url = "sqlite:///turnout-data/turnout.db"
+        self.rows: Rows = SqliteRows(self.folder / "gateway" / "turnout-data" / "turnout.db")
         if self._store == "redis":
             url = stack.enter_context(RedisServer(self.folder / "redis")).url
+            self.rows = RedisRows(url)
         self.key = new_key("bar").text
         self.environ = {"SIMULATOR_SECRET": self.simulator.secret}
-        text = CONFIG.format(hash=hash_key(self.key), store=url, place=self.listener.place) + self._offers()
+        text = CONFIG.format(
+            hash=hash_key(self.key), store=url, place=self.listener.place, lease_seconds=self._lease_seconds
+        )
+        text += self._offers()
         self.gateway = ChaosGateway(
             self.folder / "gateway",
             text,
             key=self.key,
             environ=self.environ,
-            plan=self._plan,
             is_fresh=self._is_fresh,
         )
         order = ", ".join(f'"{name}"' for name in self._parties)

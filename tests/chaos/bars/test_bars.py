@@ -28,10 +28,10 @@ def test_without_a_single_callback_everything_ends_by_poll(tmp_path: Path) -> No
     assert bar.said.startswith("80 of 80 ended by poll"), bar
 
 
-@pytest.mark.timeout(120)  # the ramp takes half a minute, as it should
-def test_what_waited_for_a_provider_comes_back_slowly_and_by_age(tmp_path: Path) -> None:
+@pytest.mark.timeout(120)  # the ramps take half a minute, as they should
+def test_what_waited_for_three_providers_comes_back_slowly_and_by_age(tmp_path: Path) -> None:
     bar = herd.measure(tmp_path, predictions=200)
-    assert bar.figures["succeeded"] >= 100, bar
+    assert bar.figures["succeeded"] >= 190, bar
     first, rest = bar.figures["by second"][:3], bar.figures["by second"][3:]
     assert max(first) <= 0.5 * max(rest), bar
     assert int(bar.figures["by age"].rstrip("%")) >= 90, bar
@@ -47,5 +47,5 @@ def test_readers_that_come_back_see_each_event_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("store", ["sqlite", "redis"])
 def test_a_gateway_serves_before_it_has_taken_up_a_long_backlog(tmp_path: Path, store: str) -> None:
     bar = restart.measure(tmp_path, predictions=1_000, restarts=2, store=store)
-    assert bar.figures["resumed"] == "all", bar
+    assert bar.figures["not held"] == 0, bar
     assert bar.figures["most submits in a second"] <= 2 * 50 + 50, bar

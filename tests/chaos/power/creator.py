@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 from gateway.store.sqlite import SqliteStore
+from gateway.testing import ManualClock
 from tests.contract.store import toy
 
 
 async def main(path: Path, predictions: int) -> None:
-    store = await SqliteStore.open(path, reduce=toy.reduce, snapshot=toy.snapshot, clock=toy.ManualClock())
+    store = await SqliteStore.open(path, reduce=toy.reduce, snapshot=toy.snapshot, clock=ManualClock(toy.START))
     for number in range(predictions):
         prediction = toy.prediction()
         await store.create(prediction, worker="w")

@@ -20,6 +20,7 @@ from unittest import mock
 from gateway.contract.prediction import Prediction, Status
 from gateway.store import _database
 from gateway.store.sqlite import SqliteStore
+from gateway.testing import ManualClock
 from tests.chaos.power.disk import Loss, Ruin, Step, Sync, Told, Write, cut, lay_out
 from tests.chaos.power.watch import Watch, watching
 from tests.contract.store import toy
@@ -92,7 +93,7 @@ def record(folder: Path, *, predictions: int, synchronous: str = "FULL", seed: i
 
 async def _live(folder: Path, watch: Watch, predictions: int, chance: random.Random) -> int:
     store = await SqliteStore.open(
-        folder / FILE, reduce=toy.reduce, snapshot=toy.snapshot, clock=toy.ManualClock(), max_queue=1_000
+        folder / FILE, reduce=toy.reduce, snapshot=toy.snapshot, clock=ManualClock(toy.START), max_queue=1_000
     )
 
     def tell(prediction: Prediction) -> None:
@@ -142,7 +143,7 @@ async def _look(ruin: Ruin, folder: Path) -> Verdict:
 
 
 async def _lost(ruin: Ruin, path: Path) -> int:
-    store = await SqliteStore.open(path, reduce=toy.reduce, snapshot=toy.snapshot, clock=toy.ManualClock())
+    store = await SqliteStore.open(path, reduce=toy.reduce, snapshot=toy.snapshot, clock=ManualClock(toy.START))
     try:
         kept: dict[str, Prediction | None] = {}
         lost = 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -25,37 +27,41 @@ from gateway.contract.fact import Phase
 
 SUBMIT_SECONDS = 15.0  # a driver waits no longer for an answer; of a held call, until its deadline
 
-# By fault: what becomes of a submit. `starts`: a job is started. `error`: what the driver says at once it knows.
-# `answer`: how long the answer takes; beyond SUBMIT_SECONDS it is never heard.
-
 
 class Submit(msgspec.Struct, kw_only=True, frozen=True):
-    starts: bool = True
-    error: Exception | None = None
-    answer: tuple[float, float] = (0.02, 0.3)
+    """What becomes of a submit. One that is not sent starts nothing either."""
+
+    is_sent: bool = True
+    starts: bool = True  # a job
+    error: Callable[[], Exception] | None = None  # what the driver says: a new one each time, for it keeps its frames
+    answer: tuple[float, float] = (0.02, 0.3)  # seconds that it takes; beyond SUBMIT_SECONDS it is never heard
 
 
 SUBMITS: dict[str, Submit] = {
     "F1 slow submit": Submit(answer=(2.0, 14.0)),
-    "F2 connection refused": Submit(starts=False, error=NotSent("connection refused")),
-    "F3 no such host": Submit(starts=False, error=NotSent("the name has no address"), answer=(0.5, 5.0)),
-    "F4 reset before the request": Submit(starts=False, error=OutcomeUnknown("connection reset")),
-    "F4 reset after the request": Submit(error=OutcomeUnknown("connection reset")),
-    "F5 closed without an answer": Submit(error=OutcomeUnknown("closed without an answer")),
-    "F5 keep-alive race": Submit(starts=False, error=OutcomeUnknown("closed without an answer"), answer=(0.0, 0.01)),
+    "F2 connection refused": Submit(is_sent=False, error=partial(NotSent, "connection refused")),
+    "F3 no such host": Submit(is_sent=False, error=partial(NotSent, "the name has no address"), answer=(0.5, 5.0)),
+    "F4 reset before the request": Submit(starts=False, error=partial(OutcomeUnknown, "connection reset")),
+    "F4 reset after the request": Submit(error=partial(OutcomeUnknown, "connection reset")),
+    "F5 closed without an answer": Submit(error=partial(OutcomeUnknown, "closed without an answer")),
+    "F5 keep-alive race": Submit(
+        starts=False, error=partial(OutcomeUnknown, "closed without an answer"), answer=(0.0, 0.01)
+    ),
     "F6 timeout, started": Submit(answer=(SUBMIT_SECONDS, 60.0)),
     "F7 timeout, not started": Submit(starts=False, answer=(SUBMIT_SECONDS, 60.0)),
-    "F8 5xx, started": Submit(error=OutcomeUnknown("it answered 502", status=502)),
-    "F8 5xx, not started": Submit(starts=False, error=OutcomeUnknown("it answered 500", status=500)),
-    "F8 503": Submit(starts=False, error=AtCapacity("it answered 503", status=503)),
-    "F9 429": Submit(starts=False, error=RateLimited(status=429)),
-    "F9 429 with a time": Submit(starts=False, error=RateLimited(status=429, retry_after_seconds=4)),
-    "F10 garbage": Submit(error=OutcomeUnknown("the provider accepted, but its answer is no JSON", status=200)),
+    "F8 5xx, started": Submit(error=partial(OutcomeUnknown, "it answered 502", status=502)),
+    "F8 5xx, not started": Submit(starts=False, error=partial(OutcomeUnknown, "it answered 500", status=500)),
+    "F8 503": Submit(starts=False, error=partial(AtCapacity, "it answered 503", status=503)),
+    "F9 429": Submit(starts=False, error=partial(RateLimited, status=429)),
+    "F9 429 with a time": Submit(starts=False, error=partial(RateLimited, status=429, retry_after_seconds=4)),
+    "F10 garbage": Submit(
+        error=partial(OutcomeUnknown, "the provider accepted, but its answer is no JSON", status=200)
+    ),
     "F11 dripping answer": Submit(answer=(10.0, 20.0)),
-    "refused for its input": Submit(starts=False, error=InputRefused("no such size", status=422)),
-    "refused": Submit(starts=False, error=Refused("not today", status=403)),
-    "credential refused": Submit(starts=False, error=CredentialRefused(status=401)),
-    "a bug in the adapter": Submit(error=ValueError("a bug in the adapter")),
+    "refused for its input": Submit(starts=False, error=partial(InputRefused, "no such size", status=422)),
+    "refused": Submit(starts=False, error=partial(Refused, "not today", status=403)),
+    "credential refused": Submit(starts=False, error=partial(CredentialRefused, status=401)),
+    "a bug in the adapter": Submit(error=partial(ValueError, "a bug in the adapter")),
 }
 
 

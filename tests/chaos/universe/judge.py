@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.errors import OutcomeUnknown
-from gateway.contract.fact import Begun, CancelRequested, DataRemoved, Learned
+from gateway.contract.fact import Begun, CancelRequested, DataRemoved, Learned, Source
 from gateway.contract.prediction import Prediction
 from gateway.contract.provider import Call
 from gateway.store.protocol import Applied, Created, CreateResult, Delivery, Held
@@ -188,7 +188,7 @@ class Judge:
         for number, attempt in enumerate(prediction.attempts):
             earlier = before.attempts[number] if number < len(before.attempts) else None
             if attempt is not earlier and attempt != earlier:
-                self._watch_attempt(prediction, earlier, attempt)
+                self._watch_attempt(prediction, earlier, attempt, happening)
         if isinstance(happening, Begun) and len(prediction.attempts) > len(before.attempts):
             self._watch_start(before, prediction.attempts[-1])
 
@@ -205,20 +205,22 @@ class Judge:
         elif end is not None and end != _end(after) and not after.data_removed:
             self.breach("I2", after.id, f"its end was {end}, and is {_end(after)} after {happening}")
 
-    def _watch_attempt(self, prediction: Prediction, before: Attempt | None, after: Attempt) -> None:
+    def _watch_attempt(self, prediction: Prediction, before: Attempt | None, after: Attempt, happening: Any) -> None:
         place = (prediction.id, after.number)
         if after.handle is not None:
             self.learned_at.setdefault(place, self._seconds())
         if after.status.is_closed:
             self.closed_at.setdefault(place, self._seconds())
-        if before is None or before.status is after.status:
+        if before is None:
+            return
+        if before.handle not in (None, after.handle) and not _is_our_answer(happening):
+            self.breach("I2", prediction.id, f"attempt {after.number} was {before.handle}, and is {after.handle}")
+        if before.status is after.status:
             return
         if (before.status, after.status) in ATTEMPT_EDGES:
             self._counts[f"attempt {before.status} -> {after.status}"] += 1
         else:
             self.breach("I2", prediction.id, f"attempt {after.number} went from {before.status} to {after.status}")
-        if before.handle is not None and after.handle != before.handle:
-            self.breach("I2", prediction.id, f"attempt {after.number} was {before.handle}, and is {after.handle}")
 
     def _watch_start(self, before: Prediction, begun: Attempt) -> None:
         """I4, I12: another attempt is begun."""
@@ -273,3 +275,8 @@ def may_be_running(attempt: Attempt) -> bool:
 
 def _end(prediction: Prediction) -> tuple[Any, ...]:
     return (prediction.status, prediction.output, prediction.error, prediction.completed_at)
+
+
+def _is_our_answer(happening: Any) -> bool:
+    """What our own request is answered may name the job anew: a callback before it may have been another's."""
+    return isinstance(happening, Learned) and happening.source in (Source.SUBMIT, Source.STREAM)

@@ -333,9 +333,9 @@ class Client(Actor):
         house.told(
             call.prediction, self._process.name, f"submits attempt {call.attempt} to {self.name}: {fault or 'well'}"
         )
-        if isinstance(plan.error, NotSent):
+        if plan.error is not None and not plan.is_sent:
             await asyncio.sleep(fate.between(*plan.answer))
-            raise plan.error
+            raise plan.error()
         if may_send is not None and not may_send():
             raise SendWithheld
         taken: asyncio.Future[Job | None] = loop.create_future()
@@ -378,7 +378,7 @@ class Client(Actor):
             raise OutcomeUnknown("no answer came in time")
         await asyncio.sleep(seconds)
         if plan.error is not None:
-            raise plan.error
+            raise plan.error()
         if job is None:
             raise OutcomeUnknown("the connection broke")
         if holds:

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import Queue
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.chaos.universe.play import Report, play
 ENOUGH = 100
 OF_UNIVERSES = 2_000
 SEEDS_APART = 1_000_000
+UNIVERSES_PER_PROCESS = 500
 _PROGRESS_SECONDS = 10.0
 
 
@@ -109,23 +111,37 @@ def _reports(seeds: range, store: str, jobs: int, end: float) -> Iterator[Report
         return
     context = multiprocessing.get_context("spawn")
     queue: Queue[Any] = context.Queue()
-    workers = [
-        context.Process(target=_work, args=(seeds[turn::jobs], store, end - time.monotonic(), queue), daemon=True)
-        for turn in range(jobs)
-    ]
-    for worker in workers:
-        worker.start()
+    shares = _shares(seeds, jobs)
+    workers: list[SpawnProcess] = []
+
+    def begin() -> None:
+        share = next(shares, None)
+        left = end - time.monotonic()
+        if share and left > 0:
+            workers.append(context.Process(target=_work, args=(share, store, left, queue), daemon=True))
+            workers[-1].start()
+
+    for _ in range(jobs):
+        begin()
     ended = 0
-    while ended < jobs:
+    while ended < len(workers):
         report = queue.get(timeout=600)
         if isinstance(report, str):
             raise RuntimeError(f"a process that plays universes failed: {report}")  # noqa: TRY004 - it is what another process raised
         if report is None:
             ended += 1
+            begin()
         else:
             yield report
     for worker in workers:
         worker.join()
+
+
+def _shares(seeds: range, jobs: int) -> Iterator[range]:
+    """What one process plays after the other: a killed gateway's frames may stay for as long as its process."""
+    for first in range(0, len(seeds), jobs * UNIVERSES_PER_PROCESS):
+        block = seeds[first : first + jobs * UNIVERSES_PER_PROCESS]
+        yield from (block[turn::jobs] for turn in range(jobs))
 
 
 def _work(seeds: range, store: str, seconds: float, queue: Queue[Any]) -> None:

@@ -20,8 +20,9 @@ from tests.chaos.universe.loop import Process, UniverseLoop
 from tests.chaos.universe.network import Network
 from tests.chaos.universe.note import CURRENT, NOTE, Note
 
-TOLD = frozenset({"create", "apply", "beat", "claim_due", "release", "claim_deliveries", "finish_delivery"})
-TOLD_BELOW = TOLD - {"claim_deliveries", "finish_delivery"}  # by a line that is not `is_played` here
+# What changes predictions and deliveries, told as it is committed: of these the first by a line, if it is the real one.
+TOLD_BELOW = frozenset({"create", "apply", "beat", "claim_due", "release"})
+TOLD = TOLD_BELOW | {"claim_deliveries", "finish_delivery", "release_deliveries"}
 OUT_SECONDS = 2.0  # a store that does not answer is given up after so long
 
 Heard = Callable[[str | None], None]

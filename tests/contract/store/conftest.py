@@ -13,6 +13,7 @@ from gateway.store._redis_wire import Line
 from gateway.store.protocol import Store
 from gateway.store.redis import RedisStore
 from gateway.store.sqlite import SqliteStore
+from gateway.testing import ManualClock
 from tests.contract.store import toy
 from tests.redis.cluster import RedisCluster
 from tests.redis.line import line_to
@@ -23,8 +24,8 @@ _numbers = itertools.count()
 
 
 @pytest.fixture
-def clock() -> toy.ManualClock:
-    return toy.ManualClock()
+def clock() -> ManualClock:
+    return ManualClock(toy.START)
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +47,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def open_store(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path, clock: toy.ManualClock
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock
 ) -> AsyncIterator[OpenStore]:
     """
     Opens the store of this test; after `aclose`, again, with what was kept in it; Redis' also beside another one.

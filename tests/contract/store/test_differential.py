@@ -46,6 +46,7 @@ from gateway.engine import lifecycle
 from gateway.store.protocol import AuditRow, Delivery, FileRow, Lease, Record, Search, Store, Whole
 from gateway.store.redis import RedisStore
 from gateway.store.sqlite import SqliteStore
+from gateway.testing import ManualClock
 from tests.contract.store import toy
 from tests.contract.store.lines import WilfulLine
 from tests.redis.cluster import RedisCluster
@@ -82,7 +83,7 @@ class Stores(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.folder = Path(tempfile.mkdtemp(prefix="turnout-differential-"))
-        self.clock = toy.ManualClock()
+        self.clock = ManualClock(toy.START)
         self.ids = SeededIds(7)
         self.predictions: list[Any] = []
         self.leases: list[tuple[str, Lease]] = []

@@ -10,6 +10,7 @@ from gateway.contract.errors import LeaseLost
 from gateway.contract.fact import CancelRequested, DeadlinePassed
 from gateway.contract.prediction import Prediction, Status
 from gateway.store.protocol import Held, Store
+from gateway.testing import ManualClock
 from tests.contract.store import toy
 from tests.contract.store.conftest import OpenStore
 
@@ -60,7 +61,7 @@ async def test_a_step_of_the_engine_on_an_unknown_id_is_a_key_error(store: Store
 
 
 async def test_a_lease_that_ran_out_goes_to_the_next_and_the_old_holder_is_told(
-    store: Store, clock: toy.ManualClock
+    store: Store, clock: ManualClock
 ) -> None:
     await store.beat("w1", lease_seconds=30)
     [prediction] = await _created(store, worker="w1")
@@ -79,7 +80,7 @@ async def test_a_lease_that_ran_out_goes_to_the_next_and_the_old_holder_is_told(
     assert (await store.apply(prediction.id, toy.begun("t"), lease=toy.lease("w2", 2))).changed
 
 
-async def test_a_beat_renews_everything_a_worker_holds(store: Store, clock: toy.ManualClock) -> None:
+async def test_a_beat_renews_everything_a_worker_holds(store: Store, clock: ManualClock) -> None:
     await store.beat("w1", lease_seconds=30)
     await _created(store, count=3, worker="w1")
     for _ in range(5):
@@ -97,9 +98,7 @@ async def test_a_holder_that_never_beat_holds_nothing_against_others(store: Stor
     assert await _claim(store, "w1") == [prediction.id]
 
 
-async def test_who_claims_after_its_lease_ran_out_is_not_handed_its_own_twice(
-    store: Store, clock: toy.ManualClock
-) -> None:
+async def test_who_claims_after_its_lease_ran_out_is_not_handed_its_own_twice(store: Store, clock: ManualClock) -> None:
     await store.beat("w1", lease_seconds=30)
     [prediction] = await _created(store, worker="w1")
     clock.advance(60)
@@ -107,7 +106,7 @@ async def test_who_claims_after_its_lease_ran_out_is_not_handed_its_own_twice(
     assert (await store.apply(prediction.id, toy.begun("t"), lease=toy.lease("w1"))).changed
 
 
-async def test_the_leases_of_several_dead_workers_are_all_freed(store: Store, clock: toy.ManualClock) -> None:
+async def test_the_leases_of_several_dead_workers_are_all_freed(store: Store, clock: ManualClock) -> None:
     held = []
     for name in ("a", "b", "c", "d"):
         await store.beat(name, lease_seconds=60 if name == "c" else 30)
@@ -127,7 +126,7 @@ async def test_no_prediction_is_claimed_by_two(store: Store) -> None:
     assert sorted(id for claim in claims for id in claim) == sorted(prediction.id for prediction in predictions)
 
 
-async def test_what_was_put_off_is_not_claimed_before_its_time(store: Store, clock: toy.ManualClock) -> None:
+async def test_what_was_put_off_is_not_claimed_before_its_time(store: Store, clock: ManualClock) -> None:
     early, late = await _created(store, count=2)
     await store.beat("w1", lease_seconds=600)
     await store.apply(late.id, CancelRequested())  # the toy puts it off for a minute

@@ -23,6 +23,7 @@ from gateway.store.protocol import (
     Whole,
 )
 from gateway.store.sqlite import SqliteStore
+from gateway.testing import ManualClock
 from tests.contract.store import toy
 from tests.contract.store.test_retention import file
 
@@ -30,7 +31,7 @@ HOOK = "https://hooks.example/"
 
 
 @pytest.fixture
-async def elsewhere(tmp_path: Path, clock: toy.ManualClock) -> AsyncIterator[Store]:
+async def elsewhere(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
     other = await SqliteStore.open(
         tmp_path / "elsewhere.db", reduce=toy.reduce, snapshot=toy.snapshot, clock=clock, max_queue=5_000
     )
@@ -38,7 +39,7 @@ async def elsewhere(tmp_path: Path, clock: toy.ManualClock) -> AsyncIterator[Sto
     await other.aclose()
 
 
-async def fill(store: Store, clock: toy.ManualClock) -> dict[str, Prediction]:
+async def fill(store: Store, clock: ManualClock) -> dict[str, Prediction]:
     """One of each kind; by what it is."""
     await store.beat("old", lease_seconds=86_400)
     await store.setting("webhook.secret", "whsec_x")
@@ -96,7 +97,7 @@ def _unclaimed(record: Record) -> Record:
 
 
 async def test_what_goes_from_here_to_there_and_back_is_the_same(
-    store: Store, elsewhere: Store, clock: toy.ManualClock
+    store: Store, elsewhere: Store, clock: ManualClock
 ) -> None:
     await fill(store, clock)
     here = await read_out(store)
@@ -112,7 +113,7 @@ async def test_what_goes_from_here_to_there_and_back_is_the_same(
     assert await read_out(store) == here
 
 
-async def test_what_came_from_elsewhere_goes_on_here(store: Store, elsewhere: Store, clock: toy.ManualClock) -> None:
+async def test_what_came_from_elsewhere_goes_on_here(store: Store, elsewhere: Store, clock: ManualClock) -> None:
     made = await fill(elsewhere, clock)
     async for record in elsewhere.dump():
         await store.load([record])
@@ -156,7 +157,7 @@ async def test_what_came_from_elsewhere_goes_on_here(store: Store, elsewhere: St
     assert await store.aged(before=clock.now()) == [ended.id]
 
 
-async def test_loading_twice_is_as_good_as_once(store: Store, elsewhere: Store, clock: toy.ManualClock) -> None:
+async def test_loading_twice_is_as_good_as_once(store: Store, elsewhere: Store, clock: ManualClock) -> None:
     await fill(elsewhere, clock)
     records = [record async for record in elsewhere.dump()]
     await store.load(records)
@@ -166,7 +167,7 @@ async def test_loading_twice_is_as_good_as_once(store: Store, elsewhere: Store, 
 
 
 async def test_what_is_loaded_takes_the_place_of_what_was_known(
-    store: Store, elsewhere: Store, clock: toy.ManualClock
+    store: Store, elsewhere: Store, clock: ManualClock
 ) -> None:
     prediction = toy.prediction(webhook=HOOK)
     for one in (store, elsewhere):

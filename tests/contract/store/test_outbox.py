@@ -16,6 +16,7 @@ from gateway.contract.fact import Notify
 from gateway.contract.prediction import Prediction
 from gateway.store import _delivery, _delivery_walk, _redis_delivery, _redis_delivery_look, sqlite
 from gateway.store.protocol import GIVEN_BACK, Delivery, Redelivery, Store, Try
+from gateway.testing import ManualClock
 from tests.contract.store import toy
 
 HOOK = "https://Hooks.Example:8443/one?x=1"
@@ -34,7 +35,7 @@ async def _claim(
     return await store.claim_deliveries(worker, limit=limit, lease_seconds=10, exclude_lanes=lanes)
 
 
-async def test_a_delivery_carries_the_snapshot_of_its_own_commit(store: Store, clock: toy.ManualClock) -> None:
+async def test_a_delivery_carries_the_snapshot_of_its_own_commit(store: Store, clock: ManualClock) -> None:
     prediction = await _created(store)
     applied = await store.apply(prediction.id, toy.succeeded("out"))
     [delivery] = await store.deliveries(prediction.id)
@@ -56,7 +57,7 @@ async def test_without_a_webhook_there_is_no_delivery(store: Store) -> None:
     assert await store.next_delivery_at() is None
 
 
-async def test_a_claimed_delivery_is_nobody_elses_until_its_lease_is_over(store: Store, clock: toy.ManualClock) -> None:
+async def test_a_claimed_delivery_is_nobody_elses_until_its_lease_is_over(store: Store, clock: ManualClock) -> None:
     prediction = await _created(store)
     await store.apply(prediction.id, toy.succeeded())
     [first] = await _claim(store)
@@ -76,7 +77,7 @@ async def test_a_claimed_delivery_is_nobody_elses_until_its_lease_is_over(store:
     assert await store.next_delivery_at() is None
 
 
-async def test_a_try_is_recorded_once(store: Store, clock: toy.ManualClock) -> None:
+async def test_a_try_is_recorded_once(store: Store, clock: ManualClock) -> None:
     prediction = await _created(store)
     await store.apply(prediction.id, toy.succeeded())
     [claimed] = await _claim(store)
@@ -110,7 +111,7 @@ async def test_a_fence_nobody_holds_records_nothing(store: Store, id: str | None
     assert (unchanged.ended, unchanged.tries) == (None, 0)
 
 
-async def test_no_delivery_is_claimed_by_two_and_the_oldest_come_first(store: Store, clock: toy.ManualClock) -> None:
+async def test_no_delivery_is_claimed_by_two_and_the_oldest_come_first(store: Store, clock: ManualClock) -> None:
     order = []
     for _ in range(30):
         prediction = await _created(store)
@@ -132,9 +133,7 @@ async def test_excluded_hosts_are_passed_over_whatever_their_port_and_case(store
     assert [d.url for d in await _claim(store)] == [HOOK]
 
 
-async def test_many_excluded_hosts_do_not_stand_before_the_one_that_is_free(
-    store: Store, clock: toy.ManualClock
-) -> None:
+async def test_many_excluded_hosts_do_not_stand_before_the_one_that_is_free(store: Store, clock: ManualClock) -> None:
     dead = [f"dead{n}.example" for n in range(9)]
     for host in (*dead, *dead, "free.example"):
         await store.apply((await _created(store, f"https://{host}/")).id, toy.succeeded())
@@ -145,9 +144,7 @@ async def test_many_excluded_hosts_do_not_stand_before_the_one_that_is_free(
     assert [d.url for d in await _claim(store, limit=1, exclude=dead[:-1])] == [f"https://{dead[-1]}/"]
 
 
-async def test_what_is_left_out_is_one_owners_at_a_host_and_not_another_ones(
-    store: Store, clock: toy.ManualClock
-) -> None:
+async def test_what_is_left_out_is_one_owners_at_a_host_and_not_another_ones(store: Store, clock: ManualClock) -> None:
     for owner in ("alice", "alice", "bob", "carol"):
         await store.apply((await _created(store, owner=owner)).id, toy.succeeded())
         clock.advance(0.001)
@@ -158,7 +155,7 @@ async def test_what_is_left_out_is_one_owners_at_a_host_and_not_another_ones(
 
 
 async def test_a_long_backlog_that_is_left_out_is_passed_bit_by_bit_and_once(
-    store: Store, kind: str, clock: toy.ManualClock, monkeypatch: pytest.MonkeyPatch
+    store: Store, kind: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (_delivery, _delivery_walk, _redis_delivery_look):
         monkeypatch.setattr(module, "PIECE", 3)
@@ -188,8 +185,22 @@ async def test_a_long_backlog_that_is_left_out_is_passed_bit_by_bit_and_once(
     assert {d.owner for d in await _claim(store)} == {"alice"}
 
 
+async def test_what_stands_behind_a_hundred_pieces_is_found_by_one_claim(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever claims rests after one that brings nothing: a hundred thousand rows were ten seconds of rests."""
+    for module in (_delivery, _delivery_walk, _redis_delivery_look):
+        monkeypatch.setattr(module, "PIECE", 3)
+    monkeypatch.setattr(_redis_delivery_look, "_LEAST_PIECE", 3)
+    for owner in (*["alice"] * 300, "bob"):
+        await store.apply((await _created(store, owner=owner)).id, toy.succeeded())
+        clock.advance(0.001)
+    [found] = await _claim(store, limit=1, exclude=["hooks.example"])
+    assert found.owner == "bob"
+
+
 async def test_claims_given_back_are_anybodys_at_once_as_if_nobody_had_had_them(
-    store: Store, clock: toy.ManualClock
+    store: Store, clock: ManualClock
 ) -> None:
     ids = [(await _created(store)).id for _ in range(5)]
     for id in ids:
@@ -210,7 +221,7 @@ async def test_claims_given_back_are_anybodys_at_once_as_if_nobody_had_had_them(
 
 
 async def test_a_claim_that_came_back_by_itself_may_have_been_sent_and_one_given_back_not(
-    store: Store, clock: toy.ManualClock
+    store: Store, clock: ManualClock
 ) -> None:
     prediction = await _created(store)
     await store.apply(prediction.id, toy.said("a"))
@@ -228,7 +239,7 @@ async def test_a_claim_that_came_back_by_itself_may_have_been_sent_and_one_given
 
 
 @pytest.mark.parametrize("late", ["fence", "id", "recorded", "free"])
-async def test_a_stale_fence_gives_nothing_back(store: Store, clock: toy.ManualClock, late: str) -> None:
+async def test_a_stale_fence_gives_nothing_back(store: Store, clock: ManualClock, late: str) -> None:
     prediction = await _created(store)
     await store.apply(prediction.id, toy.succeeded())
     [mine] = await _claim(store)
@@ -287,7 +298,7 @@ async def test_one_that_was_superseded_on_its_way_and_arrived_is_delivered(store
     assert [d.ended for d in await store.deliveries(prediction.id)] == ["delivered", None]
 
 
-async def test_news_are_folded_into_the_one_that_waits(store: Store, clock: toy.ManualClock) -> None:
+async def test_news_are_folded_into_the_one_that_waits(store: Store, clock: ManualClock) -> None:
     prediction = await _created(store)
     await store.apply(prediction.id, toy.said("a"))
     clock.advance(0.1)
@@ -298,9 +309,7 @@ async def test_news_are_folded_into_the_one_that_waits(store: Store, clock: toy.
     assert applied.prediction.deliveries == 1
 
 
-async def test_a_claimed_one_keeps_its_bytes_and_the_next_waits_half_a_second(
-    store: Store, clock: toy.ManualClock
-) -> None:
+async def test_a_claimed_one_keeps_its_bytes_and_the_next_waits_half_a_second(store: Store, clock: ManualClock) -> None:
     prediction = await _created(store)
     await store.apply(prediction.id, toy.said("a"))
     [sent] = await _claim(store)
@@ -321,7 +330,7 @@ async def test_a_claimed_one_keeps_its_bytes_and_the_next_waits_half_a_second(
 
 
 async def test_even_when_its_lease_is_over_the_bytes_that_may_have_been_sent_stay(
-    store: Store, clock: toy.ManualClock
+    store: Store, clock: ManualClock
 ) -> None:
     prediction = await _created(store)
     await store.apply(prediction.id, toy.said("a"))
@@ -333,7 +342,7 @@ async def test_even_when_its_lease_is_over_the_bytes_that_may_have_been_sent_sta
     assert [d.sequence for d in await _claim(store)] == [0, 1]
 
 
-async def test_after_a_pause_news_are_due_at_once(store: Store, clock: toy.ManualClock) -> None:
+async def test_after_a_pause_news_are_due_at_once(store: Store, clock: ManualClock) -> None:
     prediction = await _created(store)
     await store.apply(prediction.id, toy.said("a"))
     [sent] = await _claim(store)
@@ -344,7 +353,7 @@ async def test_after_a_pause_news_are_due_at_once(store: Store, clock: toy.Manua
 
 
 async def test_a_redelivery_is_the_same_delivery_as_if_it_had_never_been_tried(
-    store: Store, clock: toy.ManualClock
+    store: Store, clock: ManualClock
 ) -> None:
     prediction = await _created(store)
     await store.apply(prediction.id, toy.said("half"))
@@ -361,7 +370,7 @@ async def test_a_redelivery_is_the_same_delivery_as_if_it_had_never_been_tried(
     assert not await store.finish_delivery(first, ended="exhausted")
 
 
-async def test_one_that_waits_for_its_next_try_is_due_at_once(store: Store, clock: toy.ManualClock) -> None:
+async def test_one_that_waits_for_its_next_try_is_due_at_once(store: Store, clock: ManualClock) -> None:
     prediction = await _created(store)
     await store.apply(prediction.id, toy.succeeded())
     [first] = await _claim(store)
@@ -390,7 +399,7 @@ async def test_without_a_delivery_of_the_end_there_is_nothing_to_send_again(stor
     assert await store.redeliver("nothing") is Redelivery.NONE
 
 
-async def test_the_backlog_counts_what_waits_by_host_with_its_ages(store: Store, clock: toy.ManualClock) -> None:
+async def test_the_backlog_counts_what_waits_by_host_with_its_ages(store: Store, clock: ManualClock) -> None:
     assert await store.backlog() == []
     dead = await _created(store, "https://dead.example/x")
     await store.apply(dead.id, toy.succeeded())
@@ -415,7 +424,7 @@ async def test_the_backlog_counts_what_waits_by_host_with_its_ages(store: Store,
     assert [one.host for one in await store.backlog(limit=1)] == ["dead.example"]
 
 
-async def test_the_backlog_says_what_a_host_that_answers_has_answered(store: Store, clock: toy.ManualClock) -> None:
+async def test_the_backlog_says_what_a_host_that_answers_has_answered(store: Store, clock: ManualClock) -> None:
     one = await _created(store, "https://broken.example/x")
     await store.apply(one.id, toy.succeeded())
     [delivery] = await _claim(store)

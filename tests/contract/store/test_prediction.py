@@ -12,6 +12,7 @@ from gateway.contract.fact import LedgerEntry, Notify, StreamEvent
 from gateway.contract.prediction import Status
 from gateway.engine import lifecycle
 from gateway.store.protocol import Created, Store
+from gateway.testing import ManualClock
 from tests.contract.store import toy
 from tests.contract.store.conftest import OpenStore
 
@@ -73,7 +74,7 @@ async def test_a_key_belongs_to_its_owner(store: Store) -> None:
     assert result.outcome is Created.CREATED
 
 
-async def test_a_key_is_kept_for_a_day(store: Store, clock: toy.ManualClock) -> None:
+async def test_a_key_is_kept_for_a_day(store: Store, clock: ManualClock) -> None:
     await store.create(toy.prediction(), idempotency_key="k", body_hash="h")
     clock.advance(24 * 3600 - 1)
     await store.beat("w", lease_seconds=30)  # a chance to sweep
@@ -360,7 +361,7 @@ async def test_nothing_is_known_of_an_id_that_does_not_exist(store: Store) -> No
 # -- with the real lifecycle -----------------------------------------------------------------------------------------
 
 
-async def test_the_real_lifecycle_goes_through_it_to_its_end(open_store: OpenStore, clock: toy.ManualClock) -> None:
+async def test_the_real_lifecycle_goes_through_it_to_its_end(open_store: OpenStore, clock: ManualClock) -> None:
     store = await open_store(reduce=lifecycle.reduce)
     prediction = toy.prediction(webhook=HOOK)
     await store.beat("w", lease_seconds=30)

@@ -13,6 +13,7 @@ from gateway.contract.errors import ConfigurationError, LeaseLost, StoreOverload
 from gateway.contract.prediction import Status
 from gateway.store.protocol import Created, Store
 from gateway.store.redis import RedisStore
+from gateway.testing import ManualClock
 from tests.contract.store import toy
 from tests.contract.store.conftest import OpenStore
 from tests.contract.store.lines import WilfulLine
@@ -93,7 +94,7 @@ async def test_changes_of_two_processes_are_each_made_once_and_none_is_lost(pair
 
 
 async def test_a_lease_that_went_to_another_process_is_lost_though_the_row_is_remembered(
-    pair: tuple[Store, Store], clock: toy.ManualClock
+    pair: tuple[Store, Store], clock: ManualClock
 ) -> None:
     one, other = pair
     await one.beat("w1", lease_seconds=30)
@@ -229,7 +230,7 @@ async def test_nothing_is_heard_of_what_changed_nothing(pair: tuple[Store, Store
     assert ear.heard.count(prediction.id) == 1
 
 
-async def test_notes_of_living_replicas_are_exchanged(pair: tuple[Store, Store], clock: toy.ManualClock) -> None:
+async def test_notes_of_living_replicas_are_exchanged(pair: tuple[Store, Store], clock: ManualClock) -> None:
     one, other = pair
     assert await one.exchange("signals", "w1", b"first", lifetime_seconds=5) == []
     assert await one.exchange("signals", "w1", b"\0one", lifetime_seconds=5) == []

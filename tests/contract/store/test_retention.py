@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from gateway.contract.fact import DataRemoved, Happening
 from gateway.contract.prediction import Prediction
 from gateway.store.protocol import Created, FileRow, Redelivery, Reduction, Store
+from gateway.testing import ManualClock
 from tests.contract.store import toy
 from tests.contract.store.conftest import OpenStore
 
@@ -44,7 +45,7 @@ async def deliver(store: Store) -> None:
         assert await store.finish_delivery(delivery, ended="delivered", status=200)
 
 
-async def test_what_ended_before_is_aged_the_oldest_first(store: Store, clock: toy.ManualClock) -> None:
+async def test_what_ended_before_is_aged_the_oldest_first(store: Store, clock: ManualClock) -> None:
     first = await ended(store)
     clock.advance(10)
     second = await ended(store, created_at=toy.START - timedelta(days=1))  # it is the end that counts
@@ -145,9 +146,7 @@ def file(name: str, *, days: int) -> FileRow:
     )
 
 
-async def test_files_are_forgotten_when_their_time_is_over_the_oldest_first(
-    store: Store, clock: toy.ManualClock
-) -> None:
+async def test_files_are_forgotten_when_their_time_is_over_the_oldest_first(store: Store, clock: ManualClock) -> None:
     one, two, three, four = (file(name, days=days) for name, days in (("d", 1), ("a", 2), ("c", 3), ("b", 4)))
     for row in (four, two, three, one):
         await store.put_file(row)
@@ -161,7 +160,7 @@ async def test_files_are_forgotten_when_their_time_is_over_the_oldest_first(
     assert await store.delete_file("c", owner="alice") is None
 
 
-async def test_a_file_that_is_put_again_lives_by_its_new_time(store: Store, clock: toy.ManualClock) -> None:
+async def test_a_file_that_is_put_again_lives_by_its_new_time(store: Store, clock: ManualClock) -> None:
     await store.put_file(file("a", days=1))
     await store.put_file(file("a", days=5))
     clock.advance(timedelta(days=2).total_seconds())
@@ -170,7 +169,7 @@ async def test_a_file_that_is_put_again_lives_by_its_new_time(store: Store, cloc
     assert await store.expire_files() == [file("a", days=5)]
 
 
-async def test_a_file_that_was_deleted_is_not_expired(store: Store, clock: toy.ManualClock) -> None:
+async def test_a_file_that_was_deleted_is_not_expired(store: Store, clock: ManualClock) -> None:
     await store.put_file(file("a", days=1))
     await store.delete_file("a", owner="alice")
     clock.advance(timedelta(days=2).total_seconds())

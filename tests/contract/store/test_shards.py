@@ -7,6 +7,7 @@ import pytest
 from gateway.contract.prediction import Status
 from gateway.store import _redis_delivery, _redis_search
 from gateway.store.protocol import Search
+from gateway.testing import ManualClock
 from tests.contract.store import toy
 from tests.contract.store.conftest import OpenStore
 from tests.contract.store.test_search import made_at, walked
@@ -72,7 +73,7 @@ async def test_a_backlog_is_counted_bit_by_bit_and_only_so_far(
     ]
 
 
-async def test_a_prediction_with_many_rows_is_read_whole(open_store: OpenStore, clock: toy.ManualClock) -> None:
+async def test_a_prediction_with_many_rows_is_read_whole(open_store: OpenStore, clock: ManualClock) -> None:
     store = await open_store()
     prediction = toy.prediction(webhook="https://hooks.example/")
     await store.create(prediction)

@@ -20,6 +20,7 @@ from gateway.store._redis_lease import UNREADABLE_TIME
 from gateway.store._redis_wire import Call
 from gateway.store.protocol import Reduction, Search, Store
 from gateway.store.redis import RedisStore
+from gateway.testing import ManualClock
 from tests.contract.store import toy
 from tests.contract.store.conftest import OpenStore
 from tests.redis.line import script
@@ -220,7 +221,7 @@ def longer(row: Any) -> Callable[..., tuple[Any, ...]]:
 
 
 async def test_what_is_brought_back_to_words_we_know_is_claimed_after_a_while(
-    open_store: OpenStore, clock: toy.ManualClock
+    open_store: OpenStore, clock: ManualClock
 ) -> None:
     store = await open_store()
     prediction = toy.prediction()

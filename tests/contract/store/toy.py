@@ -35,23 +35,6 @@ BROKEN = ModelFailed("this one cannot be shown").failure
 NOTHING = CancelSent(attempt=9, confirmed=False)  # a happening that changes nothing
 
 
-class ManualClock:
-    def __init__(self) -> None:
-        self._now = START
-
-    def now(self) -> datetime:
-        return self._now
-
-    def wall(self) -> datetime:
-        return self._now
-
-    def monotonic(self) -> float:
-        return (self._now - START).total_seconds()
-
-    def advance(self, seconds: float) -> None:
-        self._now += timedelta(seconds=seconds)
-
-
 ids = SeededIds(20)
 
 

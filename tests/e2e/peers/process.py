@@ -7,13 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import httpx
+
+from tests.waiting import until
 
 START_SECONDS = 90.0
 
@@ -64,18 +65,17 @@ class PeerProcess:
             self._end(self._process)
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
-        until = time.monotonic() + START_SECONDS
         with httpx.Client(timeout=2, trust_env=False) as client:
-            while time.monotonic() < until:
+
+            def is_ready() -> bool:
                 if process.poll() is not None:
                     raise AssertionError(f"the peer ended with {process.returncode}:\n{self.log[-3000:]}")
                 try:
-                    if client.get(self.url + self._ready).status_code == 200:
-                        return
+                    return client.get(self.url + self._ready).status_code == 200
                 except httpx.TransportError:
-                    pass
-                time.sleep(0.1)
-        raise AssertionError(f"the peer was not ready within {START_SECONDS} s:\n{self.log[-3000:]}")
+                    return False
+
+            until(is_ready, seconds=START_SECONDS, or_else=lambda: f"the peer was not ready:\n{self.log[-3000:]}")
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         """The process group that was started here, and nothing else."""

@@ -23,6 +23,7 @@ from gateway.contract.key import KeyRecord, new_key
 from gateway.contract.model import Model, Version
 from gateway.contract.prediction import Prediction, Request, Status
 from gateway.store.protocol import Created, CreateResult, FileRow, Page, StoredEvent
+from gateway.testing import ManualClock
 
 BEGIN = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 PUBLIC = "https://turnout.example"
@@ -37,25 +38,6 @@ FILES_VERSION = "c" * 64
 
 def replace(struct: Any, **changes: Any) -> Any:
     return msgspec.structs.replace(struct, **changes)
-
-
-class ManualClock:
-    def __init__(self) -> None:
-        self.at = BEGIN
-        self.seconds = 1_000.0
-
-    def now(self) -> datetime:
-        return self.at
-
-    def wall(self) -> datetime:
-        return self.now()
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def pass_(self, seconds: float) -> None:
-        self.at += timedelta(seconds=seconds)
-        self.seconds += seconds
 
 
 class FakeStore:
@@ -364,7 +346,7 @@ class World:
     """The API over its fakes, and a client for each key."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        self.clock = ManualClock()
+        self.clock = ManualClock(BEGIN)
         self.ids = SeededIds(7)
         self.store = FakeStore()
         self.engine = FakeEngine(self.store, self.clock, self.ids)

@@ -187,7 +187,7 @@ async def test_files_are_listed_newest_first_and_deleted_with_their_bytes(world:
 
 async def test_an_expired_file_is_not_found(world: World) -> None:
     id = await upload(world)
-    world.clock.pass_(86_400)
+    world.clock.advance(86_400)
     for reply in (
         await world.alice.get(f"/v1/files/{id}"),
         await world.nobody.get(f"/v1/files/{id}/download", params=link(world, id, seconds=9)),

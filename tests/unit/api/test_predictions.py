@@ -339,7 +339,7 @@ async def test_cancel_answers_the_prediction_and_leaves_a_finished_one_unchanged
 
 async def test_lists_are_paged_by_absolute_urls_with_opaque_cursors(world: World) -> None:
     for _ in range(230):
-        world.clock.pass_(1)
+        world.clock.advance(1)
         await world.engine.create(replace_request(world), owner="alice")
     page = (await world.alice.get("/v1/predictions", params={"created_after": "2026-01-01T00:00:00Z"})).json()
     seen = [one["id"] for one in page["results"]]

@@ -102,7 +102,7 @@ async def test_what_broke_is_owed_for_a_minute_and_once(world: World) -> None:
     first = poster(world)
     first.gone.set()
     await first.run()
-    world.clock.pass_(59)
+    world.clock.advance(59)
     second = poster(world)
     await second.run()
     assert second.json["id"] == world.only.id
@@ -110,7 +110,7 @@ async def test_what_broke_is_owed_for_a_minute_and_once(world: World) -> None:
     third.gone.set()
     await third.run()
     assert len(world.store.predictions) == 2
-    world.clock.pass_(61)
+    world.clock.advance(61)
     late = poster(world)
     await late.run()
     assert len(world.store.predictions) == 3
@@ -139,12 +139,12 @@ async def test_a_client_that_says_it_repeats_gets_its_prediction_though_the_conn
 ) -> None:
     first = poster(world, x_stainless_retry_count="0")
     await first.run()
-    world.clock.pass_(100)
+    world.clock.advance(100)
     for count in ("1", "2"):
         again = poster(world, x_stainless_retry_count=count)
         await again.run()
         assert again.json["id"] == first.json["id"]
-    world.clock.pass_(130)
+    world.clock.advance(130)
     meant = poster(world, x_stainless_retry_count="0")
     await meant.run()
     assert meant.json["id"] != first.json["id"]
@@ -174,7 +174,7 @@ async def test_an_idempotency_key_leaves_it_to_the_store(world: World) -> None:
 async def test_after_a_crash_what_is_open_since_the_last_minute_counts_as_unanswered(world: World) -> None:
     lost = poster(world)
     await lost.run()
-    world.clock.pass_(61)
+    world.clock.advance(61)
     fresh = poster(world, body=BODY + b"\n")
     await fresh.run()
 
@@ -190,10 +190,10 @@ async def test_after_a_crash_what_is_open_since_the_last_minute_counts_as_unansw
 
 def born_again(world: World, *, after_seconds: float) -> World:
     """A second process over the same store, started so long after the first one's last word."""
-    world.clock.pass_(after_seconds)
+    world.clock.advance(after_seconds)
     again = World(world.files.folder)
     again.store.predictions = dict(world.store.predictions)
-    again.clock.at = world.clock.at
+    again.clock.advance((world.clock.now() - again.clock.now()).total_seconds())
     again.ids = again.engine.ids = type(again.ids)(8)
     return again
 
@@ -223,7 +223,7 @@ async def test_what_ended_before_the_crash_was_answered_and_its_like_is_a_new_on
     await long.run()
     answered = poster(world, prefer="wait")
     await answered.run()
-    world.clock.pass_(2.1)
+    world.clock.advance(2.1)
     newest = poster(world, token=BOB.text)  # still open: the process lived on
     await newest.run()
     again = born_again(world, after_seconds=1)
@@ -301,7 +301,7 @@ async def test_what_was_posted_minutes_ago_is_not_meant(world: World, tmp_path: 
     first = poster(world, x_stainless_retry_count="0")
     await first.run()
     other = another_process(world, tmp_path)
-    world.clock.pass_(ANSWERED_SECONDS + 1)
+    world.clock.advance(ANSWERED_SECONDS + 1)
     again = poster(other, x_stainless_retry_count="1")
     await again.run()
     assert again.json["id"] != first.json["id"]

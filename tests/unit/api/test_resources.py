@@ -187,7 +187,7 @@ async def test_alive_asks_nothing_and_ready_asks_the_store(world: World) -> None
     unready = await world.nobody.get("/readyz")
     assert (unready.status_code, unready.json()["reasons"]) == (503, ["the store cannot be written"])
     world.store.is_down = False
-    world.clock.pass_(1)
+    world.clock.advance(1)
     assert (await world.nobody.get("/readyz")).json() == {"status": "ready", "reasons": []}
     world.engine.is_draining = True
     assert (await world.nobody.get("/readyz")).json()["reasons"] == ["draining"]
@@ -221,10 +221,10 @@ async def test_the_store_is_asked_once_a_second_however_many_ask_us(world: World
     replies = await asyncio.gather(*together, return_exceptions=True)
     assert isinstance(replies[0], asyncio.CancelledError)
     assert [reply.status_code for reply in replies[1:] if not isinstance(reply, BaseException)] == [200] * 19
-    world.clock.pass_(0.99)
+    world.clock.advance(0.99)
     assert (await world.nobody.get("/readyz")).status_code == 200
     assert asked == 1
-    world.clock.pass_(0.01)
+    world.clock.advance(0.01)
     assert (await world.nobody.get("/readyz")).status_code == 200
     assert asked == 2
 

@@ -75,14 +75,14 @@ async def test_events_committed_while_it_waits_are_sent_and_silence_is_broken_ev
         if waits == 8:
             world.add_events(id, ("done", "{}"))
             return True
-        world.clock.pass_(min(seconds, 8.0))
+        world.clock.advance(min(seconds, 8.0))
         return False
 
     world.engine.during_wait = during_wait
     text = (await world.nobody.get(path)).text
     assert text.count(": still here\n\n") == 2  # 38 seconds of silence: 8, 7, 8, 7, 8
     assert text.endswith(
-        f"event: output\ndata: late\n\nid: {int(world.clock.at.timestamp())}:1\nevent: done\ndata: {{}}\n\n"
+        f"event: output\ndata: late\n\nid: {int(world.clock.now().timestamp())}:1\nevent: done\ndata: {{}}\n\n"
     )
     assert id == world.only.id
 
@@ -148,7 +148,7 @@ async def test_a_reader_that_has_seen_the_end_of_a_finished_prediction_is_not_ke
     world.store.predictions[world.only.id] = replace(world.only, status=Status.SUCCEEDED)
 
     async def during_wait(id: str, seconds: float) -> bool:
-        world.clock.pass_(seconds)
+        world.clock.advance(seconds)
         return False
 
     world.engine.during_wait = during_wait

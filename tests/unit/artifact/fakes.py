@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,13 @@ from gateway.artifact.folder import Artifacts
 from gateway.contract.attempt import Attempt
 from gateway.contract.clock import RandomIds
 from gateway.contract.prediction import Prediction, Request
+from gateway.testing import ManualClock
+from tests.serving import serving
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SECRET = b"s" * 32
 PUBLIC = "https://turnout.example"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
-
-
-class ManualClock:
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def now(self) -> datetime:
-        return START + timedelta(seconds=self.seconds)
-
-    def wall(self) -> datetime:
-        return self.now()
-
-    def monotonic(self) -> float:
-        return self.seconds
 
 
 def artifacts_in(folder: Path, clock: ManualClock, **options: Any) -> Artifacts:
@@ -110,19 +98,5 @@ class FileServer:
 @contextlib.asynccontextmanager
 async def serving_files() -> AsyncIterator[FileServer]:
     server = FileServer()
-    tasks: set[asyncio.Task[None]] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(server.serve(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    listening = await asyncio.start_server(accept, "127.0.0.1", 0)
-    server.port = listening.sockets[0].getsockname()[1]
-    try:
+    async with serving(server.serve) as server.port:
         yield server
-    finally:
-        listening.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

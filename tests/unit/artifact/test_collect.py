@@ -16,11 +16,12 @@ from gateway.artifact.fetch import Fetcher
 from gateway.artifact.folder import Artifacts
 from gateway.contract.errors import ResultLost
 from gateway.net.target import Guard
+from gateway.testing import ManualClock
 from tests.unit.artifact.fakes import (
     PNG,
     PUBLIC,
+    START,
     FileServer,
-    ManualClock,
     artifacts_in,
     attempt,
     file,
@@ -33,7 +34,7 @@ PNG_URI = "data:image/png;base64," + base64.b64encode(PNG).decode()
 
 class Room:
     def __init__(self, folder: Path, server: FileServer, **options: Any) -> None:
-        self.clock = ManualClock()
+        self.clock = ManualClock(START)
         self.pauses: list[float] = []
         self.server = server
         self.artifacts: Artifacts = artifacts_in(folder, self.clock)
@@ -224,7 +225,7 @@ async def test_slow_sender_is_given_up(room: Room) -> None:
     async def slow(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
         while True:
-            room.clock.seconds += 1
+            room.clock.advance(1)
             writer.write(b"x" * 500)
             await writer.drain()
             await asyncio.sleep(0.001)
@@ -279,7 +280,7 @@ async def test_stranger_s_redirect_does_not_lead_back_to_the_trusted_origin(tmp_
     async with serving_files() as inside, serving_files() as stranger:
         inside.put("/secret", file(PNG))
         url = stranger.put("/a", file(b"", f"location: {inside.url('/secret')}", status="302 Found"))
-        clock = ManualClock()
+        clock = ManualClock(START)
         fetcher = Fetcher(Guard([stranger.host], allow_http=True), clock)
         collector = Collector(artifacts_in(tmp_path, clock), fetcher)
         with pytest.raises(ResultLost):

@@ -17,14 +17,15 @@ import pytest
 from gateway.artifact.folder import Artifacts
 from gateway.artifact.links import OwnLink
 from gateway.contract.errors import ConfigurationError, StoreUnavailable, TooLarge
-from tests.unit.artifact.fakes import PNG, PUBLIC, SECRET, START, ManualClock, artifacts_in
+from gateway.testing import ManualClock
+from tests.unit.artifact.fakes import PNG, PUBLIC, SECRET, START, artifacts_in
 
 TOKEN = "t" * 43
 
 
 @pytest.fixture
 def clock() -> ManualClock:
-    return ManualClock()
+    return ManualClock(START)
 
 
 @pytest.fixture
@@ -172,10 +173,10 @@ async def test_removed_file_is_gone_and_removing_it_again_is_fine(artifacts: Art
 async def test_inputs_expire_and_outputs_do_not(artifacts: Artifacts, clock: ManualClock, tmp_path: Path) -> None:
     upload = await artifacts.keep(b"x", owner="a", name="a", content_type="")
     output = await artifacts.keep(b"y", owner="a", name="a", content_type="", is_output=True)
-    clock.seconds = 86_400
+    clock.advance(86_400)
     assert await artifacts.open(upload.token) is not None
     assert await artifacts.sweep(clock.now()) == 0
-    clock.seconds = 86_461
+    clock.advance(61)
     assert await artifacts.open(upload.token) is None
     assert await artifacts.sweep(clock.now()) == 1
     assert await artifacts.open(output.token) is not None
@@ -184,7 +185,7 @@ async def test_inputs_expire_and_outputs_do_not(artifacts: Artifacts, clock: Man
 
 async def test_expired_token_can_be_kept_anew(artifacts: Artifacts, clock: ManualClock) -> None:
     await artifacts.keep(b"old", owner="a", name="a", content_type="", token=TOKEN)
-    clock.seconds = 100_000
+    clock.advance(100_000)
     await artifacts.keep(b"new", owner="a", name="a", content_type="", token=TOKEN)
     opened = await artifacts.open(TOKEN)
     assert opened is not None
@@ -226,7 +227,7 @@ def test_download_signature_is_the_documented_one_and_binds_every_part(
         ("file1", "ada", expiry, "é\ud800"),
     ]:
         assert not artifacts.verify_download(*wrong)
-    clock.seconds = 10
+    clock.advance(10)
     assert not artifacts.verify_download("file1", "ada", expiry, signature)
 
 
@@ -253,7 +254,7 @@ def test_own_links_are_read_and_others_are_not(artifacts: Artifacts, clock: Manu
         PUBLIC,
     ):
         assert links.read(url) is None
-    clock.seconds = timedelta(days=1).total_seconds() + 1
+    clock.advance(timedelta(days=1).total_seconds() + 1)
     assert links.read(signed) == OwnLink()
 
 

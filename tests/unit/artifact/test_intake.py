@@ -19,7 +19,8 @@ from gateway.contract.errors import InputRefused, InputUnfit, Verdict
 from gateway.contract.provider import Capabilities
 from gateway.net.target import Guard
 from gateway.store.protocol import FileRow
-from tests.unit.artifact.fakes import PNG, PUBLIC, START, FileServer, ManualClock, artifacts_in, file, serving_files
+from gateway.testing import ManualClock
+from tests.unit.artifact.fakes import PNG, PUBLIC, START, FileServer, artifacts_in, file, serving_files
 
 PNG_URI = "data:image/png;base64," + base64.b64encode(PNG).decode()
 
@@ -42,7 +43,7 @@ class Uploads:
 
 class Room:
     def __init__(self, folder: Path, server: FileServer) -> None:
-        self.clock = ManualClock()
+        self.clock = ManualClock(START)
         self.folder = folder
         self.server = server
         self.uploads = Uploads()
@@ -170,7 +171,7 @@ async def test_data_uri_becomes_a_link_where_only_that_is_taken(room: Room, capa
     assert await asyncio.to_thread(opened.path.read_bytes) == PNG
     assert link.endswith("/input.png")
     assert await room.fit(PNG_URI, capabilities) == link
-    room.clock.seconds = 86_000
+    room.clock.advance(86_000)
     later = await room.fit(PNG_URI, capabilities)
     assert later != link, "a link near its end is not handed out again"
 

@@ -31,7 +31,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
 
         async def pause(seconds: float) -> None:
             room.pauses.append(seconds)
-            room.clock.seconds += seconds
+            room.clock.advance(seconds)
 
         room.fetcher.pause = pause
         yield room
@@ -57,7 +57,7 @@ async def test_what_stays_away_is_lost_when_its_time_is_over_and_not_much_later(
     url = room.server.put("/a.png", AWAY)
     with pytest.raises(ResultLost, match="503"):
         await collect_until(room, url, 90)
-    assert 45 <= room.clock.seconds <= 90
+    assert 45 <= room.clock.monotonic() <= 90
 
 
 async def test_what_is_gone_is_lost_at_once(room: Room) -> None:
@@ -129,6 +129,12 @@ async def test_a_page_that_gives_way_to_the_picture_is_waited_for(room: Room) ->
         ("image/png", "a", b"\n <HTML>", "a web page came in its place"),
         ("text/html", "a.mp4", b"<!doctype html>", "a web page came in its place"),
         ("text/html", "report", b"<!doctype html>", ""),
+        ("application/json; charset=utf-8", "a.png", b'{"error": "expired"}', "a message came in its place"),
+        ("application/problem+json", "a.mp4", b'{"status": 404}', "a message came in its place"),
+        ("text/xml", "a.webp", b"<?xml version='1.0'?><Error>", "a message came in its place"),
+        ("application/json", "a.json", b"{}", ""),
+        ("application/json", "a.png", PNG, ""),
+        ("image/svg+xml", "a.svg", b"<?xml version='1.0'?><svg>", ""),
         ("video/mp4", "a", b"", "it is empty"),
         ("text/plain", "a.txt", b"", ""),
         ("application/octet-stream", "a.wav", b"RIFF", ""),

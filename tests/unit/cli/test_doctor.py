@@ -121,6 +121,7 @@ def test_what_a_201_stands_for_is_told_for_the_store_that_is_set(tmp_path: Path)
         ("everysec", "the last two seconds"),
         ("wait:1", "in the memory of the server and of another server"),
         ("wait:3", "of 3 other servers, and within two seconds on the server's disk"),  # theirs nobody has asked
+        ("wait:3", "up to the last two seconds by a power cut of all of them"),
     ):
         text = f'[store]\nurl = "redis://127.0.0.1:{closed_port()}"\ndurability = "{durability}"\n'
         *_, said = doctor.store(loaded(text, tmp_path))

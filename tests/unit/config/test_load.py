@@ -60,6 +60,13 @@ def test_four_slashes_are_an_absolute_path(tmp_path: Path) -> None:
     assert fine('[store]\nurl = "sqlite:////var/t.db"\n', tmp_path).store_path == Path("/var/t.db")
 
 
+def test_a_key_is_said_to_stand_on_its_line_and_a_default_on_none(tmp_path: Path) -> None:
+    loaded = fine('[server]\nport = 1\n\n[artifacts]\npath = "x"\n', tmp_path)
+    assert loaded.where("artifacts", "path") == "turnout.toml:5: artifacts.path"
+    assert loaded.where("server", "host") == "turnout.toml:1: server.host"
+    assert loaded.where("store", "url") == "turnout.toml: store.url"
+
+
 def test_a_byte_order_mark_and_windows_lines_do_no_harm(tmp_path: Path) -> None:
     file = tmp_path / "t.toml"
     file.write_bytes(b"\xef\xbb\xbf[server]\r\nport = 1\r\nhots = 2\r\n")

@@ -83,6 +83,13 @@ def test_what_is_missing_is_said_where_it_should_stand() -> None:
     assert Lines("").of(()) == 1
 
 
+def test_what_is_not_written_at_all_is_known_to_be_so() -> None:
+    lines = Lines(HARD)
+    assert [lines.has(path) for path in (("server", "port"), ("server", "nothing"), ("nothing",), ())] == [
+        True, True, False, False,
+    ]  # fmt: skip
+
+
 def test_every_key_of_the_example_is_found_on_a_line_that_names_it() -> None:
     text = "\n".join(
         line[1:] if line.startswith("#") and not line.startswith(("# ", "#\n")) else line

@@ -16,25 +16,6 @@ BASE = "https://turnout.test"
 ids = SeededIds(33)
 
 
-class ManualClock:
-    def __init__(self) -> None:
-        self.at = START
-        self.seconds = 1_000.0
-
-    def now(self) -> datetime:
-        return self.at
-
-    def wall(self) -> datetime:
-        return self.now()
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def pass_(self, seconds: float) -> None:
-        self.at += timedelta(seconds=seconds)
-        self.seconds += seconds
-
-
 def after(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 

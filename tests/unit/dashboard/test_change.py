@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from gateway.contract.money import Price
 from gateway.dashboard.change import changes_between, listing_of
 from gateway.dashboard.journal import Journal
-from tests.unit.dashboard.making import ManualClock
+from gateway.testing import ManualClock
 from tests.unit.dashboard.test_view import NORTH, OTHER, SOUTH, model
 
 

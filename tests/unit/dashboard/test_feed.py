@@ -17,7 +17,8 @@ from gateway.dashboard.feed import MOST_LISTENERS, MOST_ROWS, Feed
 from gateway.dashboard.journal import Journal
 from gateway.dashboard.row import row_of
 from gateway.dashboard.shape import Overview
-from tests.unit.dashboard.making import BASE, ManualClock, prediction
+from gateway.testing import ManualClock
+from tests.unit.dashboard.making import BASE, prediction
 from tests.unit.dashboard.test_view import World
 
 
@@ -47,7 +48,7 @@ class Stage:
         return self.world.overview()
 
     async def tick(self, seconds: float = 0.25) -> None:
-        self.clock.pass_(seconds)
+        self.clock.advance(seconds)
         await self.feed.tick()
 
 
@@ -185,11 +186,11 @@ async def test_a_store_that_is_out_does_not_end_the_stream(stage: Stage, monkeyp
     monkeypatch.setattr(module, "TICK_SECONDS", 0)
     stream = await begun(stage)
     stage.failure = StoreUnavailable("the disk is full")
-    stage.clock.pass_(5)
+    stage.clock.advance(5)
     for _ in range(10):
         await asyncio.sleep(0)
     stage.failure = None
-    stage.clock.pass_(5)
+    stage.clock.advance(5)
     stage.journal.prediction_created(prediction(ended=None))
     assert parsed(await anext(stream))
     await stream.aclose()  # type: ignore[attr-defined]

@@ -25,12 +25,13 @@ from gateway.dashboard.journal import Journal
 from gateway.dashboard.minute import MOST_OWNERS, MOST_TROUBLES, TROUBLE_MINUTES, Minute
 from gateway.dashboard.timeline import MOST_COMMON, MOST_RARE
 from gateway.store.protocol import AuditRow
-from tests.unit.dashboard.making import START, ManualClock, after, attempt, prediction
+from gateway.testing import ManualClock
+from tests.unit.dashboard.making import START, after, attempt, prediction
 
 
 @pytest.fixture
 def clock() -> ManualClock:
-    return ManualClock()
+    return ManualClock(START)
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ def test_an_end_that_is_told_after_the_attempt_was_given_up_takes_its_doubt_away
     minute = only(journal)
     assert (minute.maybe, minute.maybe_nanos, minute.nanos, minute.wasted) == (0, 0, 800, 300)
     assert minute.offers[told.offer].attempts == 1
-    again = Journal(ManualClock(), version="1.2.3")
+    again = Journal(ManualClock(START), version="1.2.3")
     again.refill([after_all])
     [refilled] = again.minutes.since(START)
     assert (refilled.maybe, refilled.nanos, refilled.wasted) == (0, 800, 300), "and so it is after a restart"

@@ -21,7 +21,8 @@ from gateway.routing.breaker import Breakers
 from gateway.routing.catalog import Catalog
 from gateway.routing.signals import Board
 from gateway.store.protocol import Backlog
-from tests.unit.dashboard.making import START, ManualClock, after, attempt, prediction
+from gateway.testing import ManualClock
+from tests.unit.dashboard.making import START, after, attempt, prediction
 from tests.unit.dashboard.test_journal import lived
 
 
@@ -51,7 +52,7 @@ OTHER = offer("north", "acme/other")
 
 class World:
     def __init__(self) -> None:
-        self.clock = ManualClock()
+        self.clock = ManualClock(START)
         self.journal = Journal(self.clock, version="1.2.3")
         self.board = Board(self.clock)
         self.breakers = Breakers(clock=self.clock, draw=lambda: 0.5, observer=Observer())
@@ -126,7 +127,7 @@ def test_a_provider_is_degraded_while_one_of_its_offers_is_out_and_out_with_all(
     assert world.overview().providers[0].provider == "north"
     cell = world.cell(NORTH.id)
     assert (cell.state, cell.until) == ("open", after(15))
-    world.clock.pass_(16)
+    world.clock.advance(16)
     assert world.provider("north").state == "degraded"
     cell = world.cell(NORTH.id)
     assert (cell.state, cell.until) == ("probing", None)
@@ -183,7 +184,7 @@ def test_cells_share_success_and_price_are_of_what_happened(world: World) -> Non
 
 
 def test_the_pipeline_shows_stage_and_age_and_money_that_is_out(world: World) -> None:
-    world.clock.pass_(120)
+    world.clock.advance(120)
     world.open = [
         prediction(ended=None, created_at=after(115)),
         prediction(attempt(ended=None, status=AttemptStatus.ACCEPTED), ended=None, created_at=after(80)),
@@ -246,7 +247,7 @@ def test_the_pipeline_shows_stage_and_age_and_money_that_is_out(world: World) ->
 )
 def test_a_stuck_prediction_says_why(world: World, one: Prediction, why: str | None) -> None:
     lived(world.journal, prediction(attempt(), ended=2))
-    world.clock.pass_(50)
+    world.clock.advance(50)
     world.open = [one]
     stuck = world.overview().stuck
     assert len(stuck) == (why is not None)
@@ -257,7 +258,7 @@ def test_a_stuck_prediction_says_why(world: World, one: Prediction, why: str | N
 def test_the_overview_of_a_standstill_does_not_change_with_the_time_alone(world: World) -> None:
     world.break_(NORTH.id)
     first = world.overview()
-    world.clock.pass_(0.3)
+    world.clock.advance(0.3)
     again = world.overview()
     assert replace(again, now=first.now) == first
 

@@ -10,31 +10,19 @@ from typing import Any
 
 import msgspec
 
+from gateway.contract.clock import Clock
 from gateway.contract.errors import StoreUnavailable
 from gateway.contract.host import host_of
 from gateway.store.protocol import GIVEN_BACK, Delivery
+from tests.serving import serving
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-
-
-class ManualClock:
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def now(self) -> datetime:
-        return START + timedelta(seconds=self.seconds)
-
-    def wall(self) -> datetime:
-        return self.now()
-
-    def monotonic(self) -> float:
-        return self.seconds
 
 
 class FakeStore:
     """The outbox verbs, with leases and fences as the protocol has them."""
 
-    def __init__(self, clock: ManualClock) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.rows: dict[str, Delivery] = {}
         self.is_out = False
@@ -190,19 +178,5 @@ class Receiver:
 async def receiving(*answers: Answer) -> AsyncIterator[Receiver]:
     receiver = Receiver()
     receiver.answers = list(answers) or receiver.answers
-    tasks: set[asyncio.Task[None]] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(receiver.serve(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    receiver.port = server.sockets[0].getsockname()[1]
-    try:
+    async with serving(receiver.serve) as receiver.port:
         yield receiver
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

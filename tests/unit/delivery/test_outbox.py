@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, cast
 
 import msgspec
 import pytest
 
 from gateway.contract.observer import Observer
-from gateway.delivery.outbox import MAX_HELD, MAX_IN_FLIGHT, MAX_SUSPECT_IN_FLIGHT, Outbox
+from gateway.delivery.outbox import MAX_HELD, Outbox
+from gateway.delivery.slot import MAX_IN_FLIGHT, MAX_SUSPECT_IN_FLIGHT
 from gateway.delivery.webhook import Outcome, Result, Sender
 from gateway.net.target import Guard
 from gateway.store.protocol import GIVEN_BACK, Delivery, Store
-from tests.unit.delivery.fakes import FakeStore, ManualClock, receiving, saying
+from gateway.testing import ManualClock
+from tests.unit.delivery.fakes import START, FakeStore, receiving, saying
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OK = Outcome(result=Result.DELIVERED, seconds=0.0, status=200)
@@ -32,12 +34,13 @@ class Notes(Observer):
 
 class World:
     def __init__(self) -> None:
-        self.clock = ManualClock()
+        self.clock = ManualClock(START)
         self.store = FakeStore(self.clock)
         self.notes = Notes()
 
     @contextlib.asynccontextmanager
-    async def running(self, sender: Any, **options: Any) -> AsyncIterator[Outbox]:
+    async def running(self, sender: Any, *, known: Iterable[str] = (), **options: Any) -> AsyncIterator[Outbox]:
+        """`known` are hosts that have answered before."""
         outbox = Outbox(
             cast(Store, self.store),
             sender,
@@ -47,6 +50,8 @@ class World:
             observer=self.notes,
             **options,
         )
+        for host in known:
+            outbox._judge._remember_host(host)
         task = asyncio.create_task(outbox.run())
         try:
             yield outbox
@@ -143,7 +148,7 @@ async def test_retries_carry_the_same_bytes_and_id_until_a_2xx(world: World) -> 
             row = await world.until_tried(id, 1)
             assert (row.ended, row.last_status, (row.due_at - world.clock.now()).total_seconds()) == (None, 500, 2.0)
             for seconds, tries in ((2, 2), (10, 3)):
-                world.clock.seconds = seconds
+                world.clock.advance(seconds - world.clock.monotonic())
                 outbox.wake()
                 row = await world.until_tried(id, tries)
     assert (row.ended, row.last_status, row.tries) == ("delivered", 204, 3)
@@ -193,7 +198,7 @@ async def test_schedule_ends_exhausted_with_every_slot_tried(world: World) -> No
     async with world.running(script, schedule_seconds=(0, 2, 10)) as outbox:
         for tries in (1, 2, 3):
             row = await world.until_tried(id, tries)
-            world.clock.seconds += 100
+            world.clock.advance(100)
             outbox.wake()
     assert (row.ended, len(script.begun)) == ("exhausted", 3)
     assert world.notes.tries[-1] == ("completed", "exhausted")
@@ -215,7 +220,7 @@ async def test_one_receiver_of_one_caller_holds_four_slots_and_others_go_on(worl
     other = world.store.put(200, "https://slow.example/", owner="bob")
     for id in (*quick, other):
         script.gate(id).set()
-    async with world.running(script):
+    async with world.running(script, known=["slow.example"]):
         await world.store.until(lambda: all(world.store.rows[id].ended for id in quick))
         await settle()
         assert script.on_way == 4
@@ -225,10 +230,10 @@ async def test_one_receiver_of_one_caller_holds_four_slots_and_others_go_on(worl
         await world.store.until(lambda: all(row.ended for row in world.store.rows.values()))
 
 
-async def test_no_more_than_64_are_on_their_way_in_all(world: World) -> None:
+async def test_no_more_than_256_are_on_their_way_in_all(world: World) -> None:
     script = Script(held=True)
-    ids = [world.store.put(n, f"https://r{n}.example/") for n in range(100)]
-    async with world.running(script):
+    ids = [world.store.put(n, f"https://r{n}.example/") for n in range(300)]
+    async with world.running(script, known=[f"r{n}.example" for n in range(300)]):
         await script.until(MAX_IN_FLIGHT)
         await settle()
         assert len(script.begun) == MAX_IN_FLIGHT
@@ -248,7 +253,7 @@ async def test_receivers_that_failed_last_time_cannot_take_every_slot(world: Wor
         await world.store.until(lambda: all(world.store.rows[id].tries == 1 for id in first))
         for id in first:
             script.gate(id).clear()
-        world.clock.seconds = 2
+        world.clock.advance(2 - world.clock.monotonic())
         outbox.wake()
         await script.until(80 + MAX_SUSPECT_IN_FLIGHT)
         await settle()
@@ -268,12 +273,12 @@ async def test_dead_receiver_is_shut_out_then_probed_then_served(world: World) -
         await world.store.until(lambda: all(world.store.rows[id].tries == 1 for id in ids))
         assert 5 <= len(script.begun) <= 8
         assert all(world.store.rows[id].ended is None for id in ids)
-        world.clock.seconds = 10
+        world.clock.advance(10 - world.clock.monotonic())
         outbox.wake()
         await world.store.until(lambda: all(world.store.rows[id].tries == 2 for id in ids))
         assert len(script.begun) <= 8
         alive = True
-        world.clock.seconds = 3_000
+        world.clock.advance(3_000 - world.clock.monotonic())
         outbox.wake()
         await world.store.until(lambda: all(world.store.rows[id].ended == "delivered" for id in ids))
     assert {row.id for row in script.begun} >= set(ids)
@@ -286,12 +291,15 @@ async def test_a_retry_asked_for_by_hand_reaches_a_receiver_that_was_shut_out(wo
     async with world.running(script) as outbox:
         await world.store.until(lambda: all(world.store.rows[id].tries == 1 for id in ids))
         alive = True
-        world.clock.seconds = 10  # it would be shut for longer
-        outbox.retry("other.example")
+        world.clock.advance(10 - world.clock.monotonic())  # it would be shut for longer
+        await outbox.retry("ada", "other.example")
+        await outbox.retry("bob", "dead.example")
+        outbox.wake()
         await world.store.until(lambda: all(world.store.rows[id].tries == 2 for id in ids))
         assert [row.ended for row in world.store.rows.values()] == [None] * 8
-        world.clock.seconds = 20
-        outbox.retry("dead.example")
+        world.clock.advance(20 - world.clock.monotonic())
+        await outbox.retry("ada", "dead.example")
+        outbox.wake()
         await world.store.until(lambda: all(world.store.rows[id].ended == "delivered" for id in ids))
 
 
@@ -315,7 +323,7 @@ async def test_a_prediction_s_later_event_waits_for_the_first_try_of_its_earlier
         for n, event in enumerate(("start", "output", "completed"))
     ]
     other = world.store.put(9, "https://a.example/", prediction="q")
-    async with world.running(script):
+    async with world.running(script, known=["a.example"]):
         for n, id in enumerate(ids):
             await script.until(n + 2)
             await settle()
@@ -360,9 +368,9 @@ async def test_stale_fence_changes_nothing(world: World) -> None:
 async def test_claim_that_is_nearly_over_is_given_back_and_claimed_anew_instead_of_sent(world: World) -> None:
     script = Script(held=True)
     ids = [world.store.put(n, "https://slow.example/") for n in range(5)]
-    async with world.running(script):
+    async with world.running(script, known=["slow.example"]):
         await script.until(4)
-        world.clock.seconds = 45  # of a claim of 60
+        world.clock.advance(45 - world.clock.monotonic())  # of a claim of 60
         for id in ids:
             script.gate(id).set()
         await world.store.until(lambda: all(row.ended for row in world.store.rows.values()))
@@ -372,7 +380,7 @@ async def test_claim_that_is_nearly_over_is_given_back_and_claimed_anew_instead_
 async def test_drain_lets_what_is_on_its_way_end_and_begins_nothing(world: World) -> None:
     script = Script(held=True)
     ids = [world.store.put(n, "https://slow.example/") for n in range(6)]
-    async with world.running(script) as outbox:
+    async with world.running(script, known=["slow.example"]) as outbox:
         await script.until(4)
         draining = asyncio.create_task(outbox.drain(5))
         await settle()
@@ -396,7 +404,7 @@ async def test_drain_cuts_off_what_takes_too_long(world: World) -> None:
 async def test_after_a_drain_another_worker_has_everything_within_a_second(world: World) -> None:
     mine, others = Script(held=True), Script()
     ids = [world.store.put(n, "https://a.example/", **_started(n)) for n in range(12)]
-    async with world.running(mine) as outbox:
+    async with world.running(mine, known=["a.example"]) as outbox:
         await mine.until(4)
         draining = asyncio.create_task(outbox.drain(10))
         await settle()
@@ -448,7 +456,7 @@ async def test_a_try_that_was_begun_is_not_given_back(world: World) -> None:
         await script.until(1)
         await outbox.drain(0.01)
     assert await world.store.claim_deliveries("other", limit=9, lease_seconds=60) == []
-    world.clock.seconds = 61
+    world.clock.advance(61 - world.clock.monotonic())
     others = Script()
     async with world.running(others):
         await world.store.until(lambda: world.store.rows[id].ended == "exhausted")
@@ -503,7 +511,7 @@ async def test_a_store_that_is_out_does_not_hold_a_drain_up(
     script = Script(held=True)
     for n in range(9):
         world.store.put(n, "https://a.example/")
-    async with world.running(script) as outbox:
+    async with world.running(script, known=["a.example"]) as outbox:
         await script.until(4)
         if trouble == "out":
             world.store.is_out = True
@@ -513,14 +521,14 @@ async def test_a_store_that_is_out_does_not_hold_a_drain_up(
             await outbox.drain(0.2)
 
 
-@pytest.mark.parametrize(("hosts", "is_known"), [(6, False), (12, True)])
-async def test_full_lanes_hold_nobody_up(world: World, hosts: int, is_known: bool) -> None:
+@pytest.mark.parametrize(("hosts", "is_suspect"), [(6, False), (12, True)])
+async def test_full_lanes_hold_nobody_up(world: World, hosts: int, is_suspect: bool) -> None:
     script = Script(lambda delivery: OK if "well" in delivery.url else DEAD, held=True)
     dead = [world.store.put(n, f"https://dead{n // (900 // hosts)}.example/") for n in range(900)]
-    async with world.running(script) as outbox:
+    async with world.running(script, known=[f"dead{n}.example" for n in range(hosts)]) as outbox:
         await script.until(4 * hosts)
         await settle()
-        if is_known:
+        if is_suspect:
             for delivery in list(script.begun):
                 script.gate(delivery.id).set()  # each fails once, and then its lane's next try hangs
             await script.until(4 * hosts + 1)
@@ -540,13 +548,13 @@ async def test_a_retry_of_a_host_brings_its_whole_backlog_at_once_and_what_hangs
     late = Outcome(result=Result.UNREACHED, seconds=15.0, error="no answer within 15 s", is_slow=True)
     script = Script(lambda delivery: OK if alive else late, held=True)
     ids = [world.store.put(n, "https://shared.example/") for n in range(150)]
-    async with world.running(script) as outbox:
+    async with world.running(script, known=["shared.example"]) as outbox:
         await script.until(4)
         for delivery in list(script.begun):
             script.gate(delivery.id).set()
         await script.until(5)
         hanging = script.begun[-1]
-        outbox.retry("shared.example")
+        await outbox.retry("ada", "shared.example")
         for row in list(world.store.rows.values()):
             if row.tries:  # as the store's `redeliver` does with what nobody is sending
                 world.store.rows[row.id] = msgspec.structs.replace(row, tries=0, due_at=world.clock.now())
@@ -555,10 +563,11 @@ async def test_a_retry_of_a_host_brings_its_whole_backlog_at_once_and_what_hangs
         alive = True
         for id in ids:
             script.gate(id).set()
-        outbox.retry("shared.example")
+        await outbox.retry("ada", "shared.example")
+        outbox.wake()
         async with asyncio.timeout(5):
             await world.store.until(lambda: all(row.ended == "delivered" for row in world.store.rows.values()))
-    assert world.clock.seconds == 0
+    assert world.clock.monotonic() == 0
     assert outbox.standings() == []
 
 
@@ -571,7 +580,7 @@ async def test_twenty_receivers_ten_of_them_dead_or_dripping_all_healthy_are_ser
         id = world.store.put(n, url)
         if url not in sick:
             script.gate(id).set()
-    async with world.running(script):
+    async with world.running(script, known=[f"sick{n}.example" for n in range(10)]):
         await world.store.until(
             lambda: all(row.ended == "delivered" for row in world.store.rows.values() if row.url not in sick)
         )

@@ -29,13 +29,13 @@ def world() -> World:
 async def fail_for(world: World, outbox: Outbox, script: Script, days: float, first: int = 0) -> int:
     """A new event every twelve hours, and none of them arrives."""
     number = first
-    end = world.clock.seconds + days * DAY
-    while world.clock.seconds < end:
+    end = world.clock.monotonic() + days * DAY
+    while world.clock.monotonic() < end:
         id = world.store.put(number, URL)
         outbox.wake()
         await world.store.until(lambda id=id: world.store.rows[id].tries >= 1)  # type: ignore[misc]
         await settle()
-        world.clock.seconds += DAY / 2
+        world.clock.advance(DAY / 2)
         number += 1
     return number
 
@@ -57,7 +57,7 @@ async def test_after_five_days_of_only_failures_nothing_is_tried_until_somebody_
         (standing,) = outbox.standings()
         assert (standing.host, standing.is_disabled, standing.failing_since) == (HOST, True, START)
         script._judge = lambda delivery: OK
-        outbox.retry(HOST)
+        await outbox.retry("ada", HOST)
         id = world.store.put(number + 1, URL)
         outbox.wake()
         await world.store.until(lambda: world.store.rows[id].ended == "delivered")
@@ -79,7 +79,7 @@ async def test_one_that_arrives_in_between_begins_the_count_anew(world: World) -
     async with world.running(script) as outbox:
         number = await fail_for(world, outbox, script, 4.5)
         script._judge = lambda delivery: OK
-        world.clock.seconds += 3_600
+        world.clock.advance(3_600)
         world.store.put(number, URL)
         outbox.wake()
         await world.store.until(lambda: any(row.ended == "delivered" for row in world.store.rows.values()))
@@ -89,11 +89,21 @@ async def test_one_that_arrives_in_between_begins_the_count_anew(world: World) -
         assert not outbox.standings()[0].is_disabled
 
 
+async def test_one_that_somebody_asked_for_begins_the_count_anew_also_after_a_restart(world: World) -> None:
+    script = Script(lambda delivery: DEAD)
+    async with world.running(script) as outbox:
+        number = await fail_for(world, outbox, script, 4.5)
+        await outbox.retry("ada", HOST)
+    async with world.running(script) as outbox:
+        await fail_for(world, outbox, script, 1.5, first=number)
+        assert not outbox.standings()[0].is_disabled
+
+
 async def test_a_record_that_nobody_has_touched_for_long_counts_for_nothing(world: World) -> None:
     script = Script(lambda delivery: DEAD)
     async with world.running(script) as outbox:
         number = await fail_for(world, outbox, script, 1.0)
-    world.clock.seconds += 10 * DAY
+    world.clock.advance(10 * DAY)
     async with world.running(script) as outbox:
         await fail_for(world, outbox, script, 0.5, first=number)
         assert not outbox.standings()[0].is_disabled
@@ -126,7 +136,7 @@ async def test_an_owners_dead_receiver_does_not_hold_back_another_owners_at_the_
     script = Script(judge, held=True)
     for number in range(400):
         world.store.put(number, URL, owner="ada")
-    async with world.running(script) as outbox:
+    async with world.running(script, known=[HOST]) as outbox:
         await script.until(4)
         for delivery in list(script.begun):
             script.gate(delivery.id).set()  # four fail, and the lane is narrow
@@ -137,7 +147,7 @@ async def test_an_owners_dead_receiver_does_not_hold_back_another_owners_at_the_
         assert len(outbox._lanes["ada", HOST].waiting) >= MAX_WAITING
         id = world.store.put(1_000, URL, owner="bob")
         script.gate(id).set()
-        world.clock.seconds += 1.5
+        world.clock.advance(1.5)
         outbox.wake()
         await world.store.until(lambda: world.store.rows[id].ended == "delivered")
         assert not script.gate(held[0].id).is_set(), "and still hangs"

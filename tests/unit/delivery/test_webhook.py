@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import socket
 from datetime import UTC, datetime
 
 import pytest
@@ -18,7 +20,8 @@ from gateway.delivery import webhook
 from gateway.delivery.webhook import Outcome, Result, Sender, Signer, new_secret
 from gateway.net.target import Guard
 from gateway.store.protocol import Delivery
-from tests.unit.delivery.fakes import Answer, FakeStore, ManualClock, Received, Receiver, receiving, saying
+from gateway.testing import ManualClock
+from tests.unit.delivery.fakes import START, Answer, FakeStore, Received, Receiver, receiving, saying
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -67,7 +70,7 @@ def test_unusable_secret_is_a_configuration_error_that_does_not_quote_it(secret:
 
 
 async def send(receiver: Receiver, *, timeout_seconds: float = 5, url: str = "", times: int = 1) -> Outcome:
-    store = FakeStore(ManualClock())
+    store = FakeStore(ManualClock(START))
     delivery = store.rows[store.put(1, url or receiver.url, sequence=7)]
     guard = Guard(["127.0.0.1"], allow_http=True)
     sender = Sender(guard, (SECRET,), SystemClock(), timeout_seconds=timeout_seconds)
@@ -155,6 +158,22 @@ async def test_receiver_that_never_ends_is_cut_at_the_deadline(answer: Answer) -
     assert 0.15 < outcome.seconds < 2
 
 
+async def test_where_nobody_picks_up_is_given_up_before_one_that_thinks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "CONNECT_SECONDS", 0.2)
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # its queue is full after one or two, and then the system answers nobody
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(full.getsockname())
+        outcome = await send(Receiver(), timeout_seconds=10, url=f"http://127.0.0.1:{full.getsockname()[1]}/")
+    assert (outcome.result, outcome.error) == (Result.UNREACHED, "no connection within 0.2 s")
+    assert outcome.is_slow
+    assert 0.15 < outcome.seconds < 5
+
+
 async def test_receiver_that_drips_its_answer_has_the_delivery_and_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "ANSWER_SECONDS", 0.1)
     async with receiving(drip_body) as receiver, asyncio.timeout(5):
@@ -216,7 +235,7 @@ async def test_connection_is_used_again_and_no_cookie_is_kept() -> None:
     ],
 )  # fmt: skip
 async def test_retry_after_is_read_in_both_forms(header: str, seconds: float | None) -> None:
-    clock = ManualClock()
+    clock = ManualClock(START)
     store = FakeStore(clock)
     async with receiving(saying("503 Away", f"retry-after: {header}")) as receiver:
         sender = Sender(Guard(["127.0.0.1"], allow_http=True), (SECRET,), clock)

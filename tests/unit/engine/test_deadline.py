@@ -82,6 +82,8 @@ async def test_all_four_are_rows_that_survive_a_kill_and_are_kept_by_who_adopts_
     stage.provider("first", Script(queue_seconds=2, run_seconds=math.inf))
     stage.provider("second", Script(run_seconds=1))
     async with stage:
+        assert stage.engine is not None
+        stage.engine._parts.links["first"].submit_seconds = 15.0
         id = await stage.post()
         await asyncio.sleep(5)
         before = (await stage.read(id)).attempts[0]
@@ -90,7 +92,7 @@ async def test_all_four_are_rows_that_survive_a_kill_and_are_kept_by_who_adopts_
         await stage.open()
         prediction = await stage.ended(id)
         first = prediction.attempts[0]
-        for name in ("deadline_at", "start_deadline_at", "run_deadline_at"):
+        for name in ("submit_deadline_at", "start_deadline_at", "run_deadline_at", "deadline_at"):
             assert getattr(first, name) == getattr(before, name) is not None
         assert first.failure is not None
         assert first.failure.message == "it ran longer than the 50 s it may"

@@ -6,6 +6,7 @@ import asyncio
 import math
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.contract.attempt import AttemptStatus
@@ -24,7 +25,7 @@ from gateway.contract.errors import (
     RateLimited,
     StoreOverloaded,
 )
-from gateway.contract.fact import Learned, Phase, Planned, Source
+from gateway.contract.fact import Fact, Learned, Phase, Planned, Source
 from gateway.contract.prediction import Prediction, Status
 from gateway.contract.provider import Call, Callbacks, Cancel, Cancellation, Capabilities
 from gateway.engine.attempt import callback_token
@@ -562,6 +563,38 @@ class TestCallbacks:
             assert await stage.engine.callback(callback_token(b"s" * 32, b, 1), headers, body) == "nudge"
             assert (await stage.ended(b, within=0.5)).status is Status.SUCCEEDED
             assert not (await stage.read(a)).is_terminal
+
+    @virtual
+    @pytest.mark.parametrize("end", [Phase.RUNNING, Phase.FAILED])
+    async def test_of_two_names_the_one_our_own_request_was_answered_is_believed(
+        self, tmp_path: Path, end: Phase
+    ) -> None:
+        stage = Stage(tmp_path)
+        late = Script(run_seconds=20, answer_seconds=0.5, callbacks=0)
+        first = stage.provider("first", late, capabilities=WITH_CALLBACKS)
+        stage.provider("second")
+        async with stage:
+            await stage.post()
+            await asyncio.sleep(1)
+            id = await stage.post()
+            await asyncio.sleep(0.1)  # its job runs, and the answer to its submit is on the way
+            strange = msgspec.json.encode(Fact(phase=end, handle={"id": first.jobs[0].id}))
+            headers, _ = first.callback(first.jobs[0])
+            assert stage.engine is not None
+            assert await stage.engine.callback(callback_token(b"s" * 32, id, 1), headers, strange) == "applied"
+            assert (await stage.read(id)).attempts[0].handle == {"id": first.jobs[0].id}
+            await asyncio.sleep(1)
+            assert (await stage.read(id)).attempts[0].handle == {"id": first.jobs[1].id}
+            prediction = await stage.ended(id)
+            assert statuses(prediction) == (
+                ["first succeeded"] if end is Phase.RUNNING else ["first failed", "second succeeded"]
+            )
+            await stage.settled(id)
+            await asyncio.sleep(5)
+            # What ended by a word that was not meant for it runs for nobody: it is stopped, and asked to but once.
+            assert (first.jobs[1].canceled_at is not None) == (end is Phase.FAILED)
+            assert first.jobs[1].cancels == (end is Phase.FAILED)
+            assert (await stage.read(id)).attempts[0].look_at is None
 
     @virtual
     async def test_an_unsigned_one_is_only_a_nudge_and_the_poll_ends_it(self, tmp_path: Path) -> None:

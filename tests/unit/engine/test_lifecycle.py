@@ -141,6 +141,35 @@ class TestUnknownOutcomes:
         )
         assert prediction.attempts[0].status is AttemptStatus.ACCEPTED
 
+    @pytest.mark.parametrize("source", list(Source))
+    def test_only_the_answer_to_our_own_request_names_the_job_anew(self, source: Source) -> None:
+        prediction, _ = play(
+            a_prediction(),
+            Begun(attempt=an_attempt(1)),
+            Learned(attempt=1, fact=queued("another's"), source=Source.CALLBACK),
+            Learned(attempt=1, fact=queued("ours"), source=source),
+        )
+        ours = source in (Source.SUBMIT, Source.STREAM)
+        assert prediction.attempts[0].handle == {"id": "ours" if ours else "another's"}
+
+    def test_what_ended_by_another_jobs_end_stays_ended_and_ours_is_stopped(self) -> None:
+        prediction, _ = play(
+            a_prediction(),
+            Begun(attempt=an_attempt(1)),
+            Learned(attempt=1, fact=succeeded("another's", handle={"id": "another's"}), source=Source.CALLBACK),
+            Learned(attempt=1, fact=queued("ours"), source=Source.SUBMIT),
+        )
+        attempt = prediction.attempts[0]
+        assert (attempt.status, attempt.handle) == (AttemptStatus.SUCCEEDED, {"id": "ours"})
+        assert attempt.look_at == at(3)
+        assert (prediction.status, prediction.output) == (Status.SUCCEEDED, "another's")
+        unheard, _ = play(prediction, CancelSent(attempt=1, confirmed=False))
+        assert unheard == prediction
+        stopped, effects = play(prediction, CancelSent(attempt=1, confirmed=True))
+        assert stopped.attempts[0] == replace(attempt, look_at=None)
+        assert (is_open(prediction), is_open(stopped), effects) == (True, False, [])
+        assert play(prediction, learned(1, CANCELED))[0] == stopped
+
     def test_an_unknown_attempt_may_still_succeed(self) -> None:
         prediction, effects = play(
             a_prediction(),

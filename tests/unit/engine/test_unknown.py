@@ -286,6 +286,26 @@ class TestOrphans:
             assert len(looks) <= len(Timing().look_pauses)
 
     @virtual
+    async def test_a_look_that_a_shutdown_breaks_off_is_none_of_its_looks(self, tmp_path: Path) -> None:
+        stage = Stage(tmp_path, deadline_seconds=30)
+        script = replace(LOST, run_seconds=math.inf, listed_seconds=math.inf)
+        provider = stage.provider("first", script, capabilities=LISTED)
+        async with stage:
+            id = await stage.post()
+            await stage.ended(id)
+            provider.list_seconds, whole = 50.0, len(provider.looks)
+            await stage.until(lambda: len(provider.looks) == whole + 1)
+            ward, began = stage.store, stage.clock.monotonic()
+            await stage.close()
+            assert stage.clock.monotonic() - began < 1, "it was waited for"
+            assert not [happening for _, happening, _ in ward.applied if isinstance(happening, Sought)]
+            provider.list_seconds = 0.0
+            await stage.open()
+            prediction = await stage.settled(id)
+            assert prediction.attempts[0].looks == len(stage.timing.look_pauses)
+            assert len(provider.looks) == whole + 1 + len(stage.timing.look_pauses), "it was not made up for"
+
+    @virtual
     async def test_a_callback_that_finds_an_orphan_has_it_stopped(self, tmp_path: Path) -> None:
         stage = Stage(tmp_path, deadline_seconds=10)
         script = replace(LOST, run_seconds=math.inf)
@@ -373,6 +393,69 @@ class TestOrphans:
             assert prediction.winner == 1
             await stage.settled(id)
             await stage.check(id)
+
+
+class TestFoundBesideAnother:
+    """The list showed it too late: another was begun, and paid for, and the prediction has not ended yet."""
+
+    @virtual
+    async def test_it_is_adopted_and_wins_if_it_is_done_first(self, tmp_path: Path) -> None:
+        stage = Stage(tmp_path, pay_twice_up_to="1")
+        stage.provider("first", replace(LOST, run_seconds=60, listed_seconds=30), capabilities=LISTED)
+        slow = stage.provider("second", Script(run_seconds=90))
+        async with stage:
+            id = await stage.post()
+            await stage.until(lambda: bool(slow.jobs))
+            assert (await first_attempt(stage, id)).handle is None, "it was found before another was begun"
+            prediction = await stage.ended(id)
+            assert (prediction.status, prediction.winner) == (Status.SUCCEEDED, 1)
+            assert prediction.attempts[0].resolved_by == "listing"
+            assert stage.clock.monotonic() < 75, "the other was waited for"
+            prediction = await stage.settled(id)
+            assert prediction.attempts[1].status is AttemptStatus.CANCELED
+            assert slow.jobs[0].canceled_at is not None
+            assert await stage.ledger(id) == [(1, "settled", PRICE), (2, "maybe", PRICE)]
+            await stage.check(id, may_pay_twice=True)
+
+    @virtual
+    async def test_it_is_adopted_and_stopped_if_the_other_is_done_first(self, tmp_path: Path) -> None:
+        stage = Stage(tmp_path, pay_twice_up_to="1")
+        script = replace(LOST, run_seconds=math.inf, listed_seconds=30)
+        provider = stage.provider("first", script, capabilities=LISTED)
+        stage.provider("second", Script(run_seconds=50))
+        async with stage:
+            id = await stage.post()
+            await stage.until(lambda: bool(provider.jobs))
+            await asyncio.sleep(60)
+            attempt = await first_attempt(stage, id)
+            assert (attempt.status, attempt.resolved_by) == (AttemptStatus.RUNNING, "listing")
+            assert not (await stage.read(id)).is_terminal
+            prediction = await stage.ended(id)
+            assert (prediction.status, prediction.winner) == (Status.SUCCEEDED, 2)
+            prediction = await stage.settled(id)
+            assert prediction.attempts[0].status is AttemptStatus.CANCELED
+            assert provider.jobs[0].canceled_at is not None
+            assert await stage.ledger(id) == [(1, "maybe", PRICE), (2, "settled", PRICE)]
+            await stage.check(id, may_pay_twice=True)
+
+    @virtual
+    async def test_if_its_time_is_over_it_is_stopped_while_the_other_still_runs(self, tmp_path: Path) -> None:
+        stage = Stage(tmp_path, pay_twice_up_to="1", attempt_seconds=25)
+        script = replace(LOST, run_seconds=math.inf, listed_seconds=28)
+        provider = stage.provider("first", script, capabilities=LISTED)
+        second = stage.provider("second", Script(run_seconds=20))
+        async with stage:
+            id = await stage.post()
+            await stage.until(lambda: bool(second.jobs))
+            await stage.until(lambda: provider.jobs[0].canceled_at is not None)
+            assert not (await stage.read(id)).is_terminal, "it ran on until nobody waited for anything"
+            prediction = await stage.ended(id)
+            assert (prediction.status, prediction.winner) == (Status.SUCCEEDED, 2)
+            prediction = await stage.settled(id)
+            first = prediction.attempts[0]
+            assert (first.status, first.resolved_by) == (AttemptStatus.CANCELED, "listing")
+            assert await stage.ledger(id) == [(1, "settled", 0), (2, "settled", PRICE)]
+            await stage.check(id, may_pay_twice=True)
 
 
 @virtual

@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from gateway.contract.observer import Observer
 
 BEGINNING = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-class ManualClock:
-    def __init__(self) -> None:
-        self._seconds = 1_000.0
-        self._step = timedelta()
-
-    def now(self) -> datetime:
-        return BEGINNING + timedelta(seconds=self._seconds - 1_000.0) + self._step
-
-    def wall(self) -> datetime:
-        return self.now()
-
-    def monotonic(self) -> float:
-        return self._seconds
-
-    def advance(self, seconds: float) -> None:
-        self._seconds += seconds
-
-    def step(self, seconds: float) -> None:
-        """The wall clock alone jumps."""
-        self._step += timedelta(seconds=seconds)
 
 
 class Heard(Observer):

@@ -16,9 +16,10 @@ from gateway.routing.breaker import Breakers
 from gateway.routing.catalog import Catalog
 from gateway.routing.planner import Planner
 from gateway.routing.signals import Board
+from gateway.testing import ManualClock
 from policies.document import Policy
 from policies.reading import presets
-from tests.unit.routing.fakes import BEGINNING, Heard, ManualClock
+from tests.unit.routing.fakes import BEGINNING, Heard
 
 CAPABILITIES = {
     "a": Capabilities(modes=frozenset({"queue"}), cancel=Cancel.ANY_TIME, callbacks=Callbacks.SIGNED),
@@ -73,7 +74,7 @@ class World:
     """A planner with everything it looks at, and a clock that is turned by hand."""
 
     def __init__(self, made: Catalog, *, draw: Callable[[], float], default: str = "cheapest", **more: Any) -> None:
-        self.clock = ManualClock()
+        self.clock = ManualClock(BEGINNING)
         self.heard = Heard()
         self.board = Board(self.clock)
         self.breakers = Breakers(clock=self.clock, draw=lambda: 0.5, observer=self.heard)

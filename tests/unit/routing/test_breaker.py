@@ -21,7 +21,8 @@ from gateway.routing.breaker import (
     Breakers,
 )
 from gateway.routing.standing import Breaker, Ticket
-from tests.unit.routing.fakes import Heard, ManualClock
+from gateway.testing import ManualClock
+from tests.unit.routing.fakes import Heard
 
 OFFER = "acme/up@a"
 

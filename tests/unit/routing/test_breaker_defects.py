@@ -30,7 +30,8 @@ from gateway.contract.errors import Blame
 from gateway.contract.route import BreakerState
 from gateway.routing.breaker import OPEN_SECONDS, Breakers
 from gateway.routing.standing import Breaker
-from tests.unit.routing.fakes import Heard, ManualClock
+from gateway.testing import ManualClock
+from tests.unit.routing.fakes import Heard
 
 
 class Broken(Exception):

@@ -14,7 +14,8 @@ from gateway.contract.route import BreakerState
 from gateway.routing.breaker import MAX_OPEN_SECONDS, PROBE_SECONDS, Breakers
 from gateway.routing.bulletin import LIFETIME_SECONDS, Bulletin, Bulletins
 from gateway.routing.signals import Board
-from tests.unit.routing.fakes import Heard, ManualClock
+from gateway.testing import ManualClock
+from tests.unit.routing.fakes import Heard
 
 OFFER, OTHER = "acme/up@first", "acme/up@second"
 

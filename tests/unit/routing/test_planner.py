@@ -181,6 +181,16 @@ def test_a_full_provider_is_passed_by_over_all_its_offers() -> None:
     assert world.providers() == ["a", "b"]
 
 
+def test_plans_made_at_once_do_not_fill_a_provider_beyond_its_limit() -> None:
+    made = catalog(section(priced("a", "0.01"), priced("b", "0.02")), section(priced("a", "1"), name="acme/down"))
+    world = World(made, draw=never, limits={"a": 3})
+    rush = [world.providers()[0] for _ in range(100)]  # none of them has begun yet
+    assert rush == ["a"] * 3 + ["b"] * 97
+    for _ in range(3):
+        world.board.attempt_begun("acme/up@a")
+    assert world.providers() == ["b"]
+
+
 def test_an_offer_with_a_limit_of_its_own_is_passed_by_when_full() -> None:
     made = catalog(section(priced("a", "0.01", concurrency=1), priced("b", "0.02")))
     world = World(made, draw=never)

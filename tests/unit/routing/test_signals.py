@@ -17,7 +17,7 @@ from gateway.routing.signals import (
     provider_of,
     quantile,
 )
-from tests.unit.routing.fakes import ManualClock
+from gateway.testing import ManualClock
 
 OFFER = "acme/up@a"
 

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.store import _database
 from gateway.store.sqlite import SqliteStore
+from gateway.testing import ManualClock
 from tests.contract.store import toy
 
 OpenSqlite = Callable[..., Awaitable[SqliteStore]]
@@ -25,8 +26,8 @@ class Faults:
 
 
 @pytest.fixture
-def clock() -> toy.ManualClock:
-    return toy.ManualClock()
+def clock() -> ManualClock:
+    return ManualClock(toy.START)
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
 
 
 @pytest.fixture
-async def open_sqlite(path: Path, clock: toy.ManualClock) -> AsyncIterator[OpenSqlite]:
+async def open_sqlite(path: Path, clock: ManualClock) -> AsyncIterator[OpenSqlite]:
     opened: list[SqliteStore] = []
 
     async def open_(path: str | Path = path, **options: Any) -> SqliteStore:

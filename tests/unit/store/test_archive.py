@@ -15,6 +15,7 @@ from gateway.store import archive
 from gateway.store.archive import Counts
 from gateway.store.protocol import Record, Store
 from gateway.store.sqlite import SqliteStore
+from gateway.testing import ManualClock
 from tests.contract.store import toy
 from tests.contract.store.test_moving import fill, read_out
 from tests.unit.store.conftest import OpenSqlite
@@ -32,9 +33,7 @@ async def imported(store: Store, text: bytes) -> Counts:
     return await archive.fill(store, source, place="the file", progress=lambda counts: None)
 
 
-async def test_what_was_exported_is_imported_whole(
-    open_sqlite: OpenSqlite, clock: toy.ManualClock, tmp_path: Path
-) -> None:
+async def test_what_was_exported_is_imported_whole(open_sqlite: OpenSqlite, clock: ManualClock, tmp_path: Path) -> None:
     store, other = await open_sqlite(), await open_sqlite(tmp_path / "other.db")
     await fill(store, clock)
     text = await exported(store)
@@ -138,7 +137,7 @@ async def test_an_import_that_broke_off_is_taken_up_by_doing_it_again(
 
 
 async def test_nothing_that_somebody_went_on_with_is_written_over(
-    open_sqlite: OpenSqlite, tmp_path: Path, clock: toy.ManualClock
+    open_sqlite: OpenSqlite, tmp_path: Path, clock: ManualClock
 ) -> None:
     store, other = await open_sqlite(), await open_sqlite(tmp_path / "other.db")
     prediction = toy.prediction(webhook="https://hooks.example/")

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -327,6 +329,24 @@ async def test_a_closed_store_is_one_sound_file_without_a_log(open_sqlite: OpenS
     assert db.execute("PRAGMA foreign_key_check").fetchall() == []
     assert db.execute("SELECT count(*) FROM event").fetchone() == (2,)
     db.close()
+
+
+async def test_a_stop_folds_the_log_into_the_file_though_somebody_else_looks_on(
+    open_sqlite: OpenSqlite, path: Path, tmp_path: Path
+) -> None:
+    """SQLite does that by itself only when the last connection goes, and a backup or a shell may have one."""
+    store = await open_sqlite()
+    log, alone = path.with_name(f"{path.name}-wal"), tmp_path / "alone.db"
+    with contextlib.closing(sqlite3.connect(path)) as onlooker:
+        ids = [(await store.create(toy.prediction())).prediction.id for _ in range(20)]
+        assert onlooker.execute("SELECT count(*) FROM prediction").fetchone() == (20,)
+        assert log.stat().st_size > 0
+        await store.aclose()
+        assert log.stat().st_size == 0, "there is something left to be replayed"
+        shutil.copyfile(path, alone)
+    with contextlib.closing(sqlite3.connect(alone)) as db:
+        assert {id for (id,) in db.execute("SELECT id FROM prediction")} == set(ids)
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 async def test_the_connection_that_writes_is_durable_and_patient(open_sqlite: OpenSqlite) -> None:

@@ -75,7 +75,7 @@ async def test_whose_delivery_it_is_is_looked_up_and_its_context_passed_on() -> 
 
     async with world.running(sender, look=look, trace=_trace):
         id = world.store.put(1, "https://a.test/hook?secret")
-        world.clock.seconds = 3
+        world.clock.advance(3 - world.clock.monotonic())
         await world.until_tried(id, 1)
     assert sender.passed == [f"{whose.id} {id} 1"]
     ((prediction_id, tried),) = told.made
@@ -102,7 +102,7 @@ async def test_a_look_that_fails_costs_the_trace_and_not_the_delivery() -> None:
 
 async def test_what_is_in_hand_and_who_does_not_take_it_can_be_asked() -> None:
     world, sender = World(), Script(lambda delivery: DEAD if "dead" in delivery.url else OK, held=True)
-    async with world.running(sender) as outbox:
+    async with world.running(sender, known=["dead.test"]) as outbox:
         assert outbox.in_hand() == (0, None)
         since = world.clock.now()
         ids = [world.store.put(number, "https://dead.test/") for number in range(1, 4)]
