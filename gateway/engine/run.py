@@ -39,9 +39,9 @@ class Run:
         self, prediction: Prediction, parts: Parts, commit: Commit, may_send: Callable[[], bool], find: Find
     ) -> None:
         self._hand = Hand(prediction, parts, commit, may_send=may_send, find=find)
-        self._submission = Submission(self._hand)
         self._inquiry = Inquiry(self._hand)
         self._withdrawal = Withdrawal(self._hand, self._inquiry)
+        self._submission = Submission(self._hand, self._withdrawal)
         self._collection = Collection(self._hand)
         self._draining = False
 
@@ -115,7 +115,7 @@ class Run:
             if attempt.status is AttemptStatus.INTENT:
                 await self._hand.commit(SubmitFailed(attempt=attempt.number, failure=failure))
             elif attempt.status is not AttemptStatus.UNKNOWN:
-                await self._hand.commit(AttemptEnded(attempt=attempt.number, failure=failure))
+                await self._withdrawal.give_up(attempt, failure)
 
     # -- starting --------------------------------------------------------------------------------------------------
 

@@ -15,19 +15,21 @@ from gateway.contract.errors import (
     ProviderFailure,
     StoreError,
 )
-from gateway.contract.fact import AttemptEnded, Begun, CancelSent, Fact, Source, SubmitFailed
+from gateway.contract.fact import Begun, CancelSent, Fact, Source, SubmitFailed
 from gateway.contract.provider import Cancel
 from gateway.contract.route import Choice, Offer, Plan
 from gateway.engine.attempt import new_attempt, send, submit_limit
 from gateway.engine.hand import Hand, break_off
 from gateway.engine.seam import Link
+from gateway.engine.withdrawal import Withdrawal
 
 log = logging.getLogger("turnout.engine")
 
 
 class Submission:
-    def __init__(self, hand: Hand) -> None:
+    def __init__(self, hand: Hand, withdrawal: Withdrawal) -> None:
         self._hand = hand
+        self._withdrawal = withdrawal
 
     async def begin(self, choice: Choice, plan: Plan, *, pays_twice: bool) -> bool:
         """False: this candidate cannot be tried now, and nothing was written."""
@@ -169,5 +171,5 @@ class Submission:
             # It had begun to answer (a stream) and broke off; there is no handle by which it could be asked.
             if not isinstance(failure, (JobFailed, OutcomeUnknown)):
                 failure = OutcomeUnknown(str(failure))
-            await self._hand.commit(AttemptEnded(attempt=attempt.number, failure=failure.failure))
+            await self._withdrawal.give_up(current, failure.failure)
         # One that was sent before stays unknown: a repeat that fails says nothing of the first.

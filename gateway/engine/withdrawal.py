@@ -45,7 +45,7 @@ class Withdrawal:
             # Nobody needs it, and it is billed for as long as it runs.
             hand.agenda.cancel_again(current)
             return
-        await self._give_up(attempt, failure.failure)
+        await self.give_up(attempt, failure.failure)
 
     async def stop(self) -> None:
         """Nobody waits for these attempts any more: stop them, settle them, or let them go after a grace."""
@@ -56,7 +56,7 @@ class Withdrawal:
                 await hand.commit(Collected(attempt=attempt.number, output=None))
                 return
             if over or self._is_beyond_reach(attempt):
-                await self._give_up(attempt, NoLongerNeeded().failure)
+                await self.give_up(attempt, NoLongerNeeded().failure)
                 return
         for attempt in open_attempts(hand.prediction):
             if await self._press(attempt):
@@ -186,7 +186,7 @@ class Withdrawal:
         if hand.capabilities(attempt, link).pollable:
             await self._inquiry.poll(current)
 
-    async def _give_up(self, attempt: Attempt, failure: Failure) -> None:
+    async def give_up(self, attempt: Attempt, failure: Failure) -> None:
         """Nobody waits for it any more. Something may be running: it is looked for, where there is a way to."""
         look_at = self._look_again(attempt, looks=0)
         await self._hand.commit(AttemptEnded(attempt=attempt.number, failure=failure, look_at=look_at))

@@ -20,7 +20,8 @@ from gateway.store.protocol import Held, Lease, Store
 
 log = logging.getLogger("turnout.engine")
 
-CLAIM_LIMIT = 200
+FIRST_CLAIM = 200  # of a long backlog, before anything is served
+CLAIM_LIMIT = 1_000  # at once: each claim waits its turn among the runs that were begun before it
 _CRASHES_BEFORE_REST = 3
 
 
@@ -98,7 +99,7 @@ class Worker:
     async def start(self) -> None:
         """Announce the worker and adopt what nobody holds; raises StoreError if the store cannot."""
         await self._beat()
-        is_all = await self._claim(most=CLAIM_LIMIT)
+        is_all = await self._claim(most=FIRST_CLAIM)
         self.keep(self._beat_on(), name="turnout-beat")
         # Of a long backlog the rest is claimed while new predictions are served already.
         self.keep(self._claim_on(0.0 if not is_all else self._leasing.claim), name="turnout-claim")
@@ -232,15 +233,15 @@ class Worker:
             ids = sorted(self._unreleased)  # others may come in while these go
             await self._store.release(self.id, ids)
             self._unreleased.difference_update(ids)
-        taken = 0
+        taken, limit = 0, min(most or CLAIM_LIMIT, CLAIM_LIMIT)
         while not self.is_draining:
-            claimed = await self._store.claim_due(self.id, limit=CLAIM_LIMIT)
+            claimed = await self._store.claim_due(self.id, limit=limit)
             for held in claimed:
                 self.take(held)
             if claimed:
                 log.info("%d predictions that nobody held are driven here now", len(claimed))
             taken += len(claimed)
-            if len(claimed) < CLAIM_LIMIT:
+            if len(claimed) < limit:
                 return True
             if most is not None and taken >= most:
                 return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tests.chaos.universe.play import Report, play
 from tests.chaos.universe.redis_store import Server, server
 from tests.chaos.universe.run import Sum, run
 from tests.chaos.universe.tale import tell
+from tests.chaos.universe.universe import Universe
 
 UNIVERSES = 40
 # A planted bug must be found in so many universes; most are in the first.
@@ -96,6 +98,21 @@ def test_a_planted_bug_is_found_by_its_invariant(bug: Bug) -> None:
             print(f"\n{bug.name}: found by {bug.invariant} in universe {seed}")
             return
     pytest.fail(f"in {MOST_UNIVERSES} universes {bug.invariant} has not found it")
+
+
+@pytest.mark.timeout(120)  # a dozen universes of half the size
+def test_a_universe_leaves_nothing_behind() -> None:
+    """
+    Exceptions kept in constants kept their frames, and by them each universe in which they were raised.
+
+    A killed gateway's frames may keep one alive for as long as its process lives: one in six or so.
+    """
+    seeds = range(9_000, 9_012)  # that no other test plays
+    for seed in seeds:
+        play(seed, predictions=30)
+    gc.collect()
+    left = [one.seed for one in gc.get_objects() if isinstance(one, Universe) and one.seed in seeds]
+    assert len(left) <= len(seeds) // 2, f"universes {sorted(left)} are still there"
 
 
 def test_a_violation_is_told_with_the_command_that_shows_it_again() -> None:

@@ -45,6 +45,9 @@ ATTEMPT_EDGES: frozenset[tuple[Attempt, Attempt]] = frozenset(
         (Attempt.ABANDONED, Attempt.FAILED),
         (Attempt.ABANDONED, Attempt.CANCELED),
         (Attempt.ABANDONED, Attempt.COLLECTING),
+        # … or that it runs or waits, while it was still of use: it was taken up again.
+        (Attempt.ABANDONED, Attempt.ACCEPTED),
+        (Attempt.ABANDONED, Attempt.RUNNING),
     }
 )
 

@@ -35,6 +35,7 @@ class Submit(msgspec.Struct, kw_only=True, frozen=True):
     starts: bool = True  # a job
     error: Callable[[], Exception] | None = None  # what the driver says: a new one each time, for it keeps its frames
     answer: tuple[float, float] = (0.02, 0.3)  # seconds that it takes; beyond SUBMIT_SECONDS it is never heard
+    streams: tuple[float, float] | None = None  # … and for so long it is streamed before the error, if it can be
 
 
 SUBMITS: dict[str, Submit] = {
@@ -44,6 +45,7 @@ SUBMITS: dict[str, Submit] = {
     "F4 reset before the request": Submit(starts=False, error=partial(OutcomeUnknown, "connection reset")),
     "F4 reset after the request": Submit(error=partial(OutcomeUnknown, "connection reset")),
     "F5 closed without an answer": Submit(error=partial(OutcomeUnknown, "closed without an answer")),
+    "F5 stream breaks off": Submit(error=partial(OutcomeUnknown, "the stream broke off"), streams=(0.3, 5.0)),
     "F5 keep-alive race": Submit(
         starts=False, error=partial(OutcomeUnknown, "closed without an answer"), answer=(0.0, 0.01)
     ),
@@ -166,7 +168,7 @@ class Fate:
     """
     One universe's dice. Each universe is bad in ways of its own: some faults are common there, some never come.
 
-    `is_over`: the faults have stopped; from then on all goes well.
+    `is_over`: the faults have stopped; from then on all goes well. `is_broken_off`: streams are, and another is begun.
     """
 
     def __init__(self, seed: int, counts: Counter[str]) -> None:
@@ -184,8 +186,12 @@ class Fate:
             "receipt": self._menu(RECEIPTS),
             "store": STORES,
         }
-        if self.random.random() < 0.3:
+        self.is_broken_off = False
+        mood = self.random.random()
+        if mood < 0.3:
             self._doubt()
+        elif mood < 0.55:
+            self._break_off()
 
     def _doubt(self) -> None:
         """A universe of answers that get lost, though the job begins, and of news that come late."""
@@ -194,6 +200,13 @@ class Fate:
         self._menus["submit"] = tuple(unanswered)
         self._menus["callback"] = ("F14 callback late", "F14 callback late", "F14 callbacks reordered")
         self._menus["job"] = ("job failed", "job failed", "waits long", "cancel only heard", "job canceled by others")
+
+    def _break_off(self) -> None:
+        """A universe of streams that break off, of jobs that run on, and of news that come once others have begun."""
+        self.is_broken_off = True
+        self._shares |= {"submit": 0.6, "callback": 0.9}
+        self._menus["submit"] += ("F5 stream breaks off",) * len(self._menus["submit"])
+        self._menus["callback"] = ("F14 callbacks reordered",) * 3 + ("F14 callback late", "F12 callback lost")
 
     def draw(self, kind: str) -> str | None:
         """A fault of this kind, counted; None: nothing goes wrong this time."""

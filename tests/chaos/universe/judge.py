@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.errors import OutcomeUnknown
-from gateway.contract.fact import Begun, CancelRequested, DataRemoved, Learned, Source
+from gateway.contract.fact import Begun, CancelRequested, DataRemoved, Learned, Phase, Source
 from gateway.contract.prediction import Prediction
 from gateway.contract.provider import Call
 from gateway.store.protocol import Applied, Created, CreateResult, Delivery, Held
@@ -58,6 +58,14 @@ class Line(msgspec.Struct, frozen=True):
     what: Any
 
 
+class Told(NamedTuple):
+    """That an attempt's job has ended, as we were told; of which job. `ends_it`: we knew of no end before."""
+
+    end: Phase
+    job: str | None
+    ends_it: bool
+
+
 class Judge:
     """`seconds` is the universe's time, `store_now` the store's; up to `limit_nanos` it may be paid twice."""
 
@@ -74,9 +82,10 @@ class Judge:
         self.violations: list[Violation] = []
         self.chronicle: list[Line] = []
         self.store_now: Callable[[], datetime]
-        self.learned_at: dict[tuple[str, int], float] = {}  # when an attempt's handle was known
+        self.learned_at: dict[tuple[str, int, str], float] = {}  # when this job was known as an attempt's
         self.closed_at: dict[tuple[str, int], float] = {}
         self.ended_at: dict[str, float] = {}
+        self.ends_told: dict[tuple[str, int], list[Told]] = {}  # by attempt, in the order of the commits
         self.bodies: dict[str, tuple[str, int, str, bytes]] = {}
         self.claims: dict[str, int] = {}
         self._counts = counts
@@ -169,9 +178,11 @@ class Judge:
     def _applied(self, note: Note, applied: Applied) -> None:
         id, happening = note.args
         lease = note.named.get("lease")
+        prediction, before = applied.prediction, self.rows.get(id)
+        if before is not None and isinstance(happening, Learned) and happening.fact.phase.is_end:
+            self._note_end(before.attempts[happening.attempt - 1], happening, id)
         if not applied.changed:
             return
-        prediction, before = applied.prediction, self.rows.get(id)
         self.note(id, note.process, happening)
         if before is None:
             self.breach("I1", id, "it was changed, and nobody created it")
@@ -208,9 +219,11 @@ class Judge:
     def _watch_attempt(self, prediction: Prediction, before: Attempt | None, after: Attempt, happening: Any) -> None:
         place = (prediction.id, after.number)
         if after.handle is not None:
-            self.learned_at.setdefault(place, self._seconds())
+            self.learned_at.setdefault((*place, after.handle["id"]), self._seconds())
         if after.status.is_closed:
             self.closed_at.setdefault(place, self._seconds())
+        else:
+            self.closed_at.pop(place, None)  # given up, and taken up again
         if before is None:
             return
         if before.handle not in (None, after.handle) and not _is_our_answer(happening):
@@ -221,6 +234,12 @@ class Judge:
             self._counts[f"attempt {before.status} -> {after.status}"] += 1
         else:
             self.breach("I2", prediction.id, f"attempt {after.number} went from {before.status} to {after.status}")
+
+    def _note_end(self, attempt: Attempt, happening: Learned, id: str) -> None:
+        fact, status = happening.fact, attempt.status
+        is_open = not status.is_closed and status is not AttemptStatus.COLLECTING
+        told = Told(fact.phase, (fact.handle or {}).get("id"), is_open or status is AttemptStatus.ABANDONED)
+        self.ends_told.setdefault((id, attempt.number), []).append(told)
 
     def _watch_start(self, before: Prediction, begun: Attempt) -> None:
         """I4, I12: another attempt is begun."""

@@ -14,9 +14,11 @@ from msgspec.structs import replace
 
 from gateway.api import stream
 from gateway.contract.attempt import Attempt, AttemptStatus
-from gateway.contract.fact import Begun, Happening, Learned, LedgerEntry, Notify
+from gateway.contract.fact import Begun, Fact, Happening, Learned, LedgerEntry, Notify
+from gateway.contract.money import Cost, Price
 from gateway.contract.prediction import Prediction, Status
 from gateway.delivery.outbox import Outbox
+from gateway.engine import cost
 from gateway.engine import run as engine_run
 from gateway.engine.agenda import Agenda
 from gateway.engine.attempt import call_of
@@ -151,6 +153,16 @@ def _keep_in_hand() -> Any:
     return mock.patch.object(Outbox, "_ended", forgetful)
 
 
+def _settle_at_the_price() -> Any:
+    """Whatever the provider says that it cost."""
+    settle = cost.settle
+
+    def deaf(price: Price, fact: Fact, **measured: Any) -> Cost:
+        return settle(price, replace(fact, cost=None), **measured)
+
+    return mock.patch.object(cost, "settle", deaf)
+
+
 # -- in the store ----------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +218,7 @@ BUGS = (
     Bug("retry on timeout", "I4", _retry_on_timeout),
     Bug("pay twice at any price", "I4", _pay_twice),
     Bug("drop the ledger row", "I5", reduce=_without_money),
+    Bug("settle at the price, not at what is told", "I5", _settle_at_the_price),
     Bug("send before intent", "I6", _send_before_intent),
     Bug("count a fact twice", "I7", reduce=_counts_twice),
     Bug("ignore the fence", "I8", _ignore_the_fence),

@@ -1,16 +1,15 @@
 """
 A provider that plays its part in a universe and keeps books: what was started, billed, canceled. They are the judge.
 
-A House is the provider itself and outlives every gateway; a Client is one gateway's `Driver` for it.
+A House is the provider itself and outlives every gateway; one gateway's connections to it are a `client.Client`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -18,11 +17,8 @@ from gateway.contract.errors import (
     JobCanceled,
     JobLost,
     ModelFailed,
-    NotSent,
-    OutcomeUnknown,
     PollFailed,
     ResultLost,
-    SendWithheld,
 )
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.money import Cost, CostBasis
@@ -33,18 +29,15 @@ from gateway.contract.provider import (
     Cancellation,
     Capabilities,
     Listed,
-    Sighting,
-    Unanswered,
 )
-from gateway.testing import START, Actor, recognise, signature
-from tests.chaos.universe.fate import COURSES, SUBMIT_SECONDS, SUBMITS, Course, Fate, Submit
-from tests.chaos.universe.loop import Process, UniverseLoop
+from gateway.testing import START, signature
+from tests.chaos.universe.fate import COURSES, Course, Fate
+from tests.chaos.universe.loop import UniverseLoop
 from tests.chaos.universe.network import Network
-
-T = TypeVar("T")
 
 _QUEUE = frozenset({"queue"})
 _SYNC = frozenset({"sync"})
+_STREAM = frozenset({"stream"})
 
 KINDS: dict[str, Capabilities] = {
     "called": Capabilities(
@@ -61,9 +54,13 @@ KINDS: dict[str, Capabilities] = {
     "stubborn": Capabilities(modes=_QUEUE, cancel=Cancel.NONE, min_poll_seconds=1.0),
     "held": Capabilities(modes=_SYNC, cancel=Cancel.NONE, pollable=False),
     "breakable": Capabilities(modes=_SYNC, cancel=Cancel.DISCONNECT, pollable=False),
-    "streamed": Capabilities(modes=frozenset({"stream"}), cancel=Cancel.DISCONNECT, pollable=False),
+    "streamed": Capabilities(modes=_STREAM, cancel=Cancel.DISCONNECT, pollable=False),
+    "reported": Capabilities(
+        modes=_STREAM, cancel=Cancel.ANY_TIME, callbacks=Callbacks.SIGNED, min_poll_seconds=0.5, lists=True
+    ),
 }
 _CALLBACK_PAUSES = (0.5, 2.0, 8.0, 20.0, 40.0)  # before each repeat of a callback nobody took
+_TOLD_NANOS = 700_000  # what a job cost, by the word of a house that tells it
 _WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog"]
 
 
@@ -106,6 +103,8 @@ class Job:
 
 class House:
     """
+    `price_nanos` is what it takes for a job; None: nobody knows.
+
     `carry(url, headers, body)` brings a callback to whichever gateway answers, and raises if none takes it.
 
     `arrived(house, call)` is told of each submit as its first byte comes, `told(prediction, who, what)` of all it does.
@@ -116,6 +115,7 @@ class House:
         name: str,
         kind: str,
         *,
+        price_nanos: int | None,
         loop: UniverseLoop,
         fate: Fate,
         network: Network,
@@ -126,6 +126,7 @@ class House:
         self.name = name
         self.kind = kind
         self.capabilities = KINDS[kind]
+        self.price_nanos = price_nanos
         self.jobs: dict[str, Job] = {}
         self.loop = loop
         self.fate = fate
@@ -164,7 +165,12 @@ class House:
         """It lags a little behind."""
         now = self.loop.time()
         return [
-            Listed(handle={"id": job.id}, created_at=_at(job.started_at), input=job.input)
+            Listed(
+                handle={"id": job.id},
+                created_at=_at(job.started_at),
+                callback_url=job.callback_url,
+                input=job.input,
+            )
             for job in self.jobs.values()
             if now - job.started_at > 1.0
         ]
@@ -207,9 +213,7 @@ class House:
         if job.course.flips_to is not None and phase is not Phase.CANCELED:
             job.ends_told += 1
             phase = job.course.flips_to if job.ends_told > 1 else phase
-        cost = None
-        if self.tells_cost and phase is not Phase.CANCELED:
-            cost = Cost(nanos=700_000, basis=CostBasis.REPORTED)
+        cost = Cost(nanos=_TOLD_NANOS, basis=CostBasis.REPORTED) if self._tells_cost(phase) else None
         failure = None
         if phase is Phase.FAILED:
             failure = job.course.failure or ModelFailed("it raised").failure
@@ -230,6 +234,15 @@ class House:
         )
 
     # -- its books ---------------------------------------------------------------------------------------------------
+
+    def cost_nanos(self, end: Phase) -> int | None:
+        """Of a job that ended so: what it tells, else its price, by which only success is charged. None: unknown."""
+        if self._tells_cost(end):
+            return _TOLD_NANOS
+        return 0 if self.price_nanos is not None and end is not Phase.SUCCEEDED else self.price_nanos
+
+    def _tells_cost(self, end: Phase) -> bool:
+        return self.tells_cost and end is not Phase.CANCELED
 
     def _start(self, call: Call) -> Job:
         fault = self.fate.draw("job")
@@ -313,140 +326,6 @@ class House:
 
     def _later(self, seconds: float, act: Callable[[], None]) -> None:
         self.loop.call_later(max(0.0, seconds), act, context=self.loop.world.context)
-
-
-class Client(Actor):
-    """A `contract.provider.Driver`: one gateway's connections to a house. They break with the gateway."""
-
-    def __init__(self, house: House, process: Process) -> None:
-        super().__init__(house.name, house.capabilities)
-        self._house = house
-        self._process = process
-
-    async def submit(self, call: Call, *, on_fact: Any = None, may_send: Callable[[], bool] | None = None) -> Fact:
-        house, fate, loop = self._house, self._house.fate, self._house.loop
-        if house.network.is_down(self.name):
-            await asyncio.sleep(fate.between(0.0, 0.1))
-            raise NotSent("connection refused")
-        fault = fate.draw("submit")
-        plan = SUBMITS[fault] if fault is not None else Submit()
-        house.told(
-            call.prediction, self._process.name, f"submits attempt {call.attempt} to {self.name}: {fault or 'well'}"
-        )
-        if plan.error is not None and not plan.is_sent:
-            await asyncio.sleep(fate.between(*plan.answer))
-            raise plan.error()
-        if may_send is not None and not may_send():
-            raise SendWithheld
-        taken: asyncio.Future[Job | None] = loop.create_future()
-
-        def arrive() -> None:
-            job = house.take(call, plan.starts)
-            if not taken.done():
-                taken.set_result(job)
-            elif job is not None:
-                house.broken_off(job)
-
-        begun = loop.time()
-        loop.call_later(house.network.seconds(self._process.name, self.name), arrive, context=loop.world.context)
-        holds = "queue" not in self.capabilities.modes
-        limit = call.deadline_seconds if holds else min(SUBMIT_SECONDS, call.deadline_seconds)
-        try:
-            async with asyncio.timeout(limit):
-                job = await taken
-        except TimeoutError:
-            raise OutcomeUnknown("no answer came in time") from None
-        forget = self._process.on_crash(lambda: house.broken_off(job)) if job is not None and holds else None
-        try:
-            return await self._answer(job, plan, begun + limit, holds, on_fact)
-        except asyncio.CancelledError:
-            if job is not None and holds:
-                house.broken_off(job)
-            raise
-        finally:
-            if job is not None:
-                job.is_answered = True
-            if forget is not None:
-                forget()
-
-    async def _answer(self, job: Job | None, plan: Submit, until: float, holds: bool, on_fact: Any) -> Fact:
-        house, loop = self._house, self._house.loop
-        seconds = house.fate.between(*plan.answer) + house.network.seconds(self.name, self._process.name)
-        left = until - loop.time()
-        if seconds >= left:
-            await asyncio.sleep(max(0.0, left))
-            raise OutcomeUnknown("no answer came in time")
-        await asyncio.sleep(seconds)
-        if plan.error is not None:
-            raise plan.error()
-        if job is None:
-            raise OutcomeUnknown("the connection broke")
-        if holds:
-            await self._hold(job, until, on_fact)
-        return house.fact(job)
-
-    async def _hold(self, job: Job, until: float, on_fact: Any) -> None:
-        """Until the job is over."""
-        loop, house = self._house.loop, self._house
-        streams = on_fact is not None and "stream" in self.capabilities.modes
-        while not job.is_over(loop.time()):
-            left = until - loop.time()
-            if left <= 0:
-                raise OutcomeUnknown("no answer came in time")
-            wait = min(left, max(0.01, job.ends_at - loop.time()))
-            await asyncio.sleep(min(wait, 1.0) if streams else wait)
-            if streams and not job.is_over(loop.time()) and job.phase(loop.time()) is Phase.RUNNING:
-                await on_fact(house.fact(job))
-
-    async def poll(self, handle: dict[str, str]) -> Fact:
-        return await self._ask(lambda: self._house.look(handle["id"]))
-
-    async def cancel(self, handle: dict[str, str]) -> Cancellation:
-        job = self._house.jobs.get(handle["id"])
-        if job is not None:
-            job.cancels.append(self._house.loop.time())
-        return await self._ask(lambda: self._house.stop(handle["id"]))
-
-    async def _ask(self, act: Callable[[], T]) -> T:
-        """There and back; what the house does, it does whether or not we live to hear of it."""
-        house, loop = self._house, self._house.loop
-        there = house.network.seconds(self._process.name, self.name)
-        back = house.network.seconds(self.name, self._process.name)
-        if there > 10 or house.network.is_down(self.name):
-            await asyncio.sleep(min(there, 10.0))
-            raise PollFailed("nobody answered")
-        answer: asyncio.Future[T] = loop.create_future()
-
-        def arrive() -> None:
-            try:
-                result = act()
-            except Exception as error:
-                if not answer.done():
-                    answer.set_exception(error)
-            else:
-                if not answer.done():
-                    answer.set_result(result)
-
-        loop.call_later(there, arrive, context=loop.world.context)
-        try:
-            result = await answer
-        finally:
-            if answer.done() and not answer.cancelled():
-                answer.exception()
-        if back > 10:
-            await asyncio.sleep(10.0)
-            raise PollFailed("no answer came in time")
-        await asyncio.sleep(back)
-        return result
-
-    async def find(self, submits: Sequence[Unanswered]) -> list[Sighting]:
-        if not self.capabilities.lists:
-            return [()] * len(submits)
-        found = recognise(submits, await self._ask(self._house.list))
-        for jobs in found:
-            if jobs:
-                self._house.fate.count("found in a list")
-        return found
 
 
 def _output(job: Job) -> Any:

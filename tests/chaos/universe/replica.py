@@ -26,9 +26,10 @@ from gateway.routing.planner import Planner
 from gateway.routing.signals import Board
 from gateway.testing import START
 from policies.document import Policy
+from tests.chaos.universe.client import Client
 from tests.chaos.universe.fate import Fate
 from tests.chaos.universe.loop import Process, UniverseLoop
-from tests.chaos.universe.provider import Client, House
+from tests.chaos.universe.provider import House
 from tests.chaos.universe.receiver import TIMEOUT_SECONDS, Post, Receivers
 from tests.chaos.universe.wire import Wire
 

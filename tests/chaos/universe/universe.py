@@ -27,7 +27,7 @@ from tests.chaos.universe.judge import Judge
 from tests.chaos.universe.loop import UniverseLoop
 from tests.chaos.universe.network import Network
 from tests.chaos.universe.note import Note
-from tests.chaos.universe.provider import House
+from tests.chaos.universe.provider import KINDS, House
 from tests.chaos.universe.receiver import HOSTS, Receivers
 from tests.chaos.universe.redis_store import Exchange, InlineLine
 from tests.chaos.universe.replica import BASE, Replica
@@ -183,24 +183,25 @@ class Universe:
             rank=Rank(by=fate.pick("cost", "ordered", "blend"), explore=0.0),
             limits=Limits(
                 deadline_seconds=fate.pick(*DEADLINES),
-                attempts=fate.pick(2, 4, 6),
+                attempts=fate.pick(4, 6) if fate.is_broken_off else fate.pick(2, 4, 6),
                 attempt_seconds=fate.pick(0, 0, 6, 12, 20),
-                pay_twice_up_to=fate.pick("0", "0", "0.0005", "0.01"),
+                pay_twice_up_to="0.01" if fate.is_broken_off else fate.pick("0", "0", "0.0005", "0.01"),
             ),
             fallback=Fallback(provider="local"),
         )
 
     def _open_houses(self) -> dict[str, Price]:
         """What each of them takes."""
-        kinds = self.fate.random.sample(
-            ["called", "polled", "nudged", "repeatable", "listed", "stubborn", "held", "breakable", "streamed"], 4
-        )
-        self.houses += [self._house(kind, kind) for kind in kinds]
-        prices = {kind: Price(per_prediction=self.fate.pick(400_000, 1_000_000, None)) for kind in kinds}
+        kinds = self.fate.random.sample(list(KINDS), 4)
+        if self.fate.is_broken_off:
+            # First of all the one that tells of a job whose stream broke off.
+            kinds = ["reported", *(kind for kind in kinds if kind != "reported")][:4]
+        for kind in kinds:
+            cheapest = self.fate.is_broken_off and kind == "reported"
+            self._open_house(kind, kind, 400_000 if cheapest else self.fate.pick(400_000, 1_000_000, None))
         if self.fate.chance(0.5):
-            self.houses.append(self._house("local", "polled"))
-            prices["local"] = Price(per_prediction=0)
-        return prices
+            self._open_house("local", "polled", 0)
+        return {house.name: Price(per_prediction=house.price_nanos) for house in self.houses}
 
     def _replica(self, number: int, policy: Policy, prices: dict[str, Price]) -> Replica:
         return Replica(
@@ -216,16 +217,19 @@ class Universe:
             timing=TIMING,
         )
 
-    def _house(self, name: str, kind: str) -> House:
-        return House(
-            name,
-            kind,
-            loop=self.loop,
-            fate=self.fate,
-            network=self._network,
-            arrived=self.judge.arrived,
-            told=self.judge.note,
-            carry=self.callers_callback,
+    def _open_house(self, name: str, kind: str, price_nanos: int | None) -> None:
+        self.houses.append(
+            House(
+                name,
+                kind,
+                price_nanos=price_nanos,
+                loop=self.loop,
+                fate=self.fate,
+                network=self._network,
+                arrived=self.judge.arrived,
+                told=self.judge.note,
+                carry=self.callers_callback,
+            )
         )
 
     async def callers_callback(self, url: str, headers: dict[str, str], body: bytes) -> str:

@@ -7,13 +7,16 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-from gateway.contract.attempt import AttemptStatus
+from gateway.contract.attempt import Attempt, AttemptStatus
+from gateway.contract.errors import ResultLost
+from gateway.contract.fact import Phase
 from gateway.contract.prediction import Prediction
 from gateway.contract.provider import Cancel
 from gateway.engine.lifecycle import is_open
+from gateway.store.protocol import LedgerRow
 from gateway.testing import START
 from tests.chaos.universe.caller import Callers
-from tests.chaos.universe.judge import Judge
+from tests.chaos.universe.judge import Judge, Told
 from tests.chaos.universe.provider import House, Job
 from tests.chaos.universe.receiver import Receivers
 from tests.chaos.universe.replica import SCHEDULE_SECONDS, Replica
@@ -98,7 +101,7 @@ class Verdict:
             if first is not job:
                 self._judge.breach("I4", row.id, f"attempt {job.attempt} started both {first.id} and {job.id}")
             attempt = row.attempts[job.attempt - 1]
-            known = self._judge.learned_at.get((row.id, job.attempt))
+            known = self._judge.learned_at.get((row.id, job.attempt, job.id))
             if known is None or attempt.status is AttemptStatus.SUCCEEDED:
                 continue
             house = self._houses[job.house]
@@ -128,6 +131,21 @@ class Verdict:
                 self._judge.breach("I5", row.id, f"{job.id} was billed, and the ledger says {entry.state}")
             if job is None and entry.state == "settled" and entry.nanos:
                 self._judge.breach("I5", row.id, f"attempt {number} was settled, and no job was started")
+            self._amount(row.attempts[number - 1], entry, job)
+
+    def _amount(self, attempt: Attempt, entry: LedgerRow, job: Job | None) -> None:
+        """What the row shows: of an end that was told, the house's own figure; of a doubt, what was expected."""
+        house, told = self._houses[attempt.provider], self._judge.ends_told.get((entry.prediction, attempt.number), [])
+        due: int | None = 0
+        if entry.state == "maybe":
+            due = house.price_nanos
+        elif entry.state == "settled":
+            if job is None or any(one.job != job.id for one in told):
+                return  # a callback for another attempt came before we knew which job is ours: it may show either's
+            due = _cost_nanos(house, attempt, told)
+        if entry.nanos != due:
+            what = f"attempt {attempt.number}, {attempt.status}, is {entry.state} at {entry.nanos}, and {house.name}"
+            self._judge.breach("I5", entry.prediction, f"{what} takes {due} for it, by {told}")
 
     # -- I3 ----------------------------------------------------------------------------------------------------------
 
@@ -152,3 +170,27 @@ class Verdict:
             self._judge.breach("I3", row.id, f"{final.id} was given up after {final.tries} tries")
         if final.ended not in ("delivered", "gone", "exhausted", None):
             self._judge.breach("I3", row.id, f"the end's delivery is {final.ended}")
+
+
+_END = {
+    Phase.SUCCEEDED: AttemptStatus.SUCCEEDED,
+    Phase.FAILED: AttemptStatus.FAILED,
+    Phase.CANCELED: AttemptStatus.CANCELED,
+}
+
+
+def _cost_nanos(house: House, attempt: Attempt, told: list[Told]) -> int | None:
+    """
+    What a settled attempt costs, by the first word of its end; None: nobody told what it did.
+
+    That word may have come after we had found an end by ourselves (the job or its result was lost), and counts if it
+    tells of the same. Of a job that was first said to be canceled, and then to have failed, the second word is better.
+    """
+    is_lost = attempt.failure is not None and attempt.failure.code == ResultLost.code
+    ends = [
+        one.end
+        for one in told
+        if one.ends_it or _END[one.end] is attempt.status or (is_lost and one.end is Phase.SUCCEEDED)
+    ]
+    first = min(ends, key=lambda end: end is Phase.CANCELED, default=None)
+    return None if first is None else house.cost_nanos(first)

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -392,6 +393,28 @@ class TestOrphans:
             prediction = await stage.ended(id)
             assert prediction.winner == 1
             await stage.settled(id)
+            await stage.check(id)
+
+    @virtual
+    async def test_a_stream_that_broke_is_looked_for_where_its_job_is_listed(self, tmp_path: Path) -> None:
+        """Nobody did: what ran on was billed, and nobody stopped it."""
+        stage = Stage(tmp_path, deadline_seconds=60)
+        provider = stage.provider("first", Script(run_seconds=600), capabilities=LISTED)
+        submit = provider.submit
+
+        async def breaks(call: Call, *, on_fact: Any = None, may_send: Any = None) -> Fact:
+            await submit(call, may_send=may_send)
+            await on_fact(Fact(phase=Phase.RUNNING))
+            raise OutcomeUnknown("the stream broke off")
+
+        provider.submit = breaks  # type: ignore[method-assign]
+        async with stage:
+            id = await stage.post()
+            assert (await stage.ended(id)).status is Status.FAILED
+            await stage.settled(id)
+            [job] = provider.jobs
+            assert job.canceled_at is not None, "it runs on"
+            assert (await first_attempt(stage, id)).resolved_by == "listing"
             await stage.check(id)
 
 

@@ -173,3 +173,33 @@ async def test_a_claim_under_way_is_waited_for_before_the_leases_go() -> None:
     await worker.drain(seconds=1.0)
     assert store.calls[-1] == "release"
     assert clock.monotonic() - begun >= 1.4, "the leases were let go while more were on their way"
+
+
+class Backlog(Slow):
+    """A store with so many predictions that nobody holds."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__()
+        self.go.set()
+        self.left = left
+        self.asked: list[int] = []
+
+    async def claim_due(self, worker: str, *, limit: int) -> list[Any]:
+        self.asked.append(limit)
+        found = min(limit, self.left)
+        self.left -= found
+        return [None] * found
+
+
+@virtual
+async def test_of_a_long_backlog_little_is_claimed_before_the_start_and_all_of_it_right_after(monkeypatch: Any) -> None:
+    store = Backlog(2_500)
+    worker = a_worker(store, the_clock())
+    taken: list[Any] = []
+    monkeypatch.setattr(worker, "take", taken.append)
+    await worker.start()
+    assert store.asked == [200]
+    await asyncio.sleep(0.01)
+    assert store.asked == [200, 1_000, 1_000, 1_000]
+    assert (len(taken), store.left) == (2_500, 0)
+    await worker.drain(seconds=1.0)
