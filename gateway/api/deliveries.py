@@ -120,7 +120,8 @@ async def retry_host(exchange: Exchange) -> Reply:
     _wake(exchange)
     if row.id:
         await store.put_audit(msgspec.structs.replace(row, outcome="done"))
-    return _reply({"host": host, "looked_at": len(page.predictions), "retried": retried, "next": page.next})
+    counts = {"looked_at": len(page.predictions), "found": len(found), "retried": retried}
+    return _reply({"host": host, **counts, "next": page.next})
 
 
 _ENDED = frozenset({"succeeded", "failed", "canceled", "aborted"})

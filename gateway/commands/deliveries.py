@@ -116,16 +116,22 @@ class Gateway:
 def _retry(gateway: Gateway, options: argparse.Namespace) -> dict[str, Any]:
     if options.prediction:
         return gateway.post(f"/turnout/v1/predictions/{quote(options.prediction, safe='')}/deliveries/retry", {})
-    looked_at = retried = 0
+    counts = {"looked_at": 0, "found": 0, "retried": 0}
     position: str | None = None
     while True:
         body = {"host": options.host, "reason": options.reason, "position": position}
         page = gateway.post("/ops/v1/deliveries/retry", body)
-        looked_at += page["looked_at"]
-        retried += page["retried"]
+        counts = {name: count + page[name] for name, count in counts.items()}
         position = page["next"]
         if position is None:
-            return {"host": page["host"], "looked_at": looked_at, "retried": retried}
+            break
+    if not counts["found"]:
+        # A name that was mistyped must not look like a receiver to which nothing is owed.
+        raise GatewayRefused(
+            f"none of the {counts['looked_at']} predictions that have ended has a webhook to "
+            f"{printable(options.host)}; look at its name"
+        )
+    return {"host": options.host, **counts}
 
 
 def _only(answer: dict[str, Any], host: str | None) -> dict[str, Any]:
@@ -176,8 +182,8 @@ def _print(answer: dict[str, Any]) -> None:
     console = printer()
     if "retried" in answer:
         console.print(
-            f"{answer['retried']} webhooks to {printable(answer['host'])} are sent again "
-            f"({answer['looked_at']} predictions looked at)",
+            f"{answer['retried']} webhooks to {printable(answer['host'])} are sent again, "
+            f"of {answer['found']} predictions that have ended",
             markup=False,
         )
     elif "deliveries" in answer:

@@ -94,7 +94,9 @@ def _begun(prediction: Prediction, happening: Begun, now: datetime) -> Change:
         or now >= prediction.deadline_at
     ):
         return prediction, ()
-    changed = replace(prediction, attempts=(*prediction.attempts, attempt), plan=prediction.plan or happening.plan)
+    # A plan from before the first attempt says what was waited for; this one says why it went where it goes.
+    plan = (prediction.plan if prediction.attempts else happening.plan) or prediction.plan or happening.plan
+    changed = replace(prediction, attempts=(*prediction.attempts, attempt), plan=plan)
     return changed, (entry_of(attempt, "reserved", attempt.expected_nanos, "expected"),)
 
 

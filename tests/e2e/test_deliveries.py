@@ -67,7 +67,9 @@ def test_a_host_that_was_away_gets_all_that_it_missed(ops: Ops, receiver: Receiv
     retried = turnout(ops, "retry", "--host", receiver.place.partition(":")[0], "--json")
     assert retried.returncode == 0, retried.stderr
     assert json.loads(retried.stdout)["retried"] == 0, "what has arrived is not sent again"
-    assert json.loads(retried.stdout)["looked_at"] >= 3
+    assert json.loads(retried.stdout)["found"] >= 3
+    mistyped = turnout(ops, "retry", "--host", "hoks.example")
+    assert (mistyped.returncode, "has a webhook to hoks.example; look at its name" in mistyped.stderr) == (1, True)
     listed = turnout(ops, "list")
     assert (listed.returncode, "Nothing waits" in listed.stdout) == (0, True), listed.stdout
 

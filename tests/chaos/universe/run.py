@@ -149,13 +149,19 @@ def _work(seeds: range, store: str, seconds: float, queue: Queue[Any]) -> None:
     try:
         with _server(store) as server:
             for seed in seeds:
-                if time.monotonic() > end:
+                if time.monotonic() > end or not _is_wanted():
                     break
                 queue.put(play(seed, store=store, server=server))
     except BaseException as error:
         queue.put(f"{type(error).__name__}: {error}")
         raise
     queue.put(None)
+
+
+def _is_wanted() -> bool:
+    """Whoever began this process is there to hear of it."""
+    parent = multiprocessing.parent_process()
+    return parent is None or parent.is_alive()
 
 
 def _server(store: str) -> AbstractContextManager[Any]:

@@ -28,12 +28,14 @@ from gateway.contract.fact import (
     LedgerEntry,
     Notify,
     Phase,
+    Planned,
     Source,
     StreamEvent,
     SubmitFailed,
 )
 from gateway.contract.money import Cost, CostBasis
 from gateway.contract.prediction import Prediction, Status
+from gateway.contract.route import Plan
 from gateway.engine.end import with_attempt
 from gateway.engine.lifecycle import is_open, reduce
 from gateway.store.protocol import Reduction
@@ -104,6 +106,17 @@ class TestTheHappyPath:
         )
         assert prediction.status is Status.SUCCEEDED
         assert prediction.winner == 2
+
+    def test_the_plan_it_shows_is_the_one_by_which_it_was_first_sent_somewhere(self) -> None:
+        waited, sent, moved = (
+            Plan(policy=name, choices=(), max_attempts=3, pay_twice_up_to_nanos=0) for name in ("wait", "send", "move")
+        )
+        prediction, _ = play(a_prediction(), Planned(plan=waited))
+        assert prediction.plan == waited
+        prediction, _ = play(prediction, Begun(attempt=an_attempt(1), plan=sent))
+        assert prediction.plan == sent
+        prediction, _ = play(prediction, learned(1, FAILED), Begun(attempt=an_attempt(2), plan=moved))
+        assert (prediction.plan, len(prediction.attempts)) == (sent, 2)
 
 
 class TestRefusals:
