@@ -249,7 +249,8 @@ class View:
             p95=quantile(seconds, 0.95),
             success=count.good / count.told if count.told else None,
             mean_nanos=round(count.served_nanos / count.served_priced) if count.served_priced else None,
-            is_fallback=offer.is_fallback,
+            # Where nothing else is offered it is no fallback: it simply serves the model.
+            is_fallback=offer.is_fallback and not all(other.is_fallback for other in model.offers),
         )
 
 

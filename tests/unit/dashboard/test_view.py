@@ -51,12 +51,12 @@ OTHER = offer("north", "acme/other")
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, *models: Model) -> None:
         self.clock = ManualClock(START)
         self.journal = Journal(self.clock, version="1.2.3")
         self.board = Board(self.clock)
         self.breakers = Breakers(clock=self.clock, draw=lambda: 0.5, observer=Observer())
-        self.catalog = Catalog([model("acme/upscale", NORTH, SOUTH, LOCAL), model("acme/other", OTHER)])
+        self.catalog = Catalog(models or [model("acme/upscale", NORTH, SOUTH, LOCAL), model("acme/other", OTHER)])
         self.open: list[Prediction] = []
         self.dead: set[str] = set()
         self.limits = {"south": 2}
@@ -160,6 +160,13 @@ def test_limited_full_and_down_are_told_apart(world: World) -> None:
     assert (south.state, south.in_flight, south.limit) == ("full", 2, 2)
     world.dead.add("local")
     assert world.provider("local").state == "down"
+
+
+def test_what_serves_a_model_alone_is_no_fallback() -> None:
+    alone = offer("local", "acme/alone", is_fallback=True)
+    world = World(model("acme/upscale", NORTH, LOCAL), model("acme/alone", alone))
+    assert world.cell(LOCAL.id).is_fallback
+    assert not world.cell(alone.id).is_fallback
 
 
 def test_cells_share_success_and_price_are_of_what_happened(world: World) -> None:
