@@ -127,21 +127,22 @@ class Verdict:
             job = jobs.get(number)
             if entry.state == "reserved":
                 self._judge.breach("I5", row.id, f"money is still reserved for attempt {number}")
+            told = self._judge.ends_told.get((row.id, number), [])
+            if any(one.job not in (None, job.id if job is not None else None) for one in told):
+                continue  # a callback for another attempt came before we knew which job is ours: it may show either's
             if job is not None and job.is_billed(now) and entry.state == "released":
                 self._judge.breach("I5", row.id, f"{job.id} was billed, and the ledger says {entry.state}")
             if job is None and entry.state == "settled" and entry.nanos:
                 self._judge.breach("I5", row.id, f"attempt {number} was settled, and no job was started")
-            self._amount(row.attempts[number - 1], entry, job)
+            self._amount(row.attempts[number - 1], entry, told)
 
-    def _amount(self, attempt: Attempt, entry: LedgerRow, job: Job | None) -> None:
+    def _amount(self, attempt: Attempt, entry: LedgerRow, told: list[Told]) -> None:
         """What the row shows: of an end that was told, the house's own figure; of a doubt, what was expected."""
-        house, told = self._houses[attempt.provider], self._judge.ends_told.get((entry.prediction, attempt.number), [])
+        house = self._houses[attempt.provider]
         due: int | None = 0
         if entry.state == "maybe":
             due = house.price_nanos
         elif entry.state == "settled":
-            if job is None or any(one.job != job.id for one in told):
-                return  # a callback for another attempt came before we knew which job is ours: it may show either's
             due = _cost_nanos(house, attempt, told)
         if entry.nanos != due:
             what = f"attempt {attempt.number}, {attempt.status}, is {entry.state} at {entry.nanos}, and {house.name}"
