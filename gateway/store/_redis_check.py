@@ -28,11 +28,12 @@ _NUMBER = re.compile(r"\d+")
 
 
 class Complaint(msgspec.Struct, frozen=True):
-    """`is_certain` False: it may be well, and cannot be seen from here."""
+    """`is_certain` False: it may be well, and cannot be seen from here. `may_pass`: a start does not fail for it."""
 
     problem: str
     remedy: str
     is_certain: bool = True
+    may_pass: bool = False
 
     def __str__(self) -> str:
         return f"{self.problem}; {self.remedy}"
@@ -85,7 +86,7 @@ def judge(standing: Standing, durability: Durability) -> list[Complaint]:
     found += _judge_settings(standing.settings, durability)
     if standing.replicas < durability.replicas:
         problem = f'{standing.replicas} replicas are connected, and durability = "{durability.name}" needs more'
-        found.append(Complaint(problem, "start them: until then every write is refused", is_certain=False))
+        found.append(Complaint(problem, "start them: until then every write is refused", may_pass=True))
     return found
 
 

@@ -126,7 +126,7 @@ class Node:
             raise Unreachable(f"redis at {self.place} says nothing of itself: {error}", is_hopeless=True) from None
         self.complaints = tuple(judge(self.standing, self._outfit.durability))
         # A replica is of no use to anybody, whatever is set.
-        certain = [complaint for complaint in self.complaints if complaint.is_certain]
+        certain = [complaint for complaint in self.complaints if complaint.is_certain and not complaint.may_pass]
         if certain and (self._outfit.refuses or not self.standing.is_primary):
             either = ', or checks = "warn" in [store]' if self.standing.is_primary else ""
             lines = [f"redis at {self.place}: {complaint}{either}" for complaint in certain]

@@ -22,7 +22,7 @@ from tests.chaos.kills.scene import Options, Scene
 
 STEPS_SECONDS = (3600.0, -3600.0, 7200.0, 0.0)
 EACH_SECONDS = 2.0
-DEADLINE_SECONDS = 60.0  # an hour is far beyond it, either way
+DEADLINE_SECONDS = 600.0  # an hour is far beyond it, either way; and no row of faults takes so long
 _SOURCE = Path(__file__).with_name("shifted_clock.c")
 
 

@@ -136,6 +136,11 @@ def test_a_redis_server_says_what_it_is_and_what_is_wrong_with_it(tmp_path: Path
         assert (fine.level, fine.text.startswith("Redis ")) == (Level.OK, True)
         assert f"127.0.0.1:{server.port}, no replica" in fine.text
         with server.client() as client:
+            client.config_set("appendfsync", "everysec")
+            _, wrong, _ = doctor.store(loaded(text + 'durability = "wait:1"\n', tmp_path))
+            assert (wrong.level, "0 replicas are connected" in wrong.text) == (Level.FAIL, True)
+            assert wrong.remedy == "start them: until then every write is refused"
+            client.config_set("appendfsync", "always")
             client.config_set("maxmemory-policy", "allkeys-lru")
             _, wrong, _ = doctor.store(loaded(text, tmp_path))
             assert (wrong.level, wrong.remedy) == (Level.FAIL, "set maxmemory-policy noeviction there")
