@@ -1,7 +1,7 @@
 """
 The disk that the store is on fills up, and is freed again: 503s meanwhile, and nothing that was accepted is lost.
 
-A tmpfs of a few megabytes, mounted in a namespace of its own (`unshare -Urm`), holds the store alone. Where namespaces
+A small tmpfs, mounted in a namespace of its own (`unshare -Urm`), holds the store alone. Where namespaces
 are not allowed there is nothing to show, and that is said.
 """
 
@@ -20,7 +20,8 @@ from pathlib import Path
 from tests.chaos.judge import Verdict
 from tests.chaos.kills.scene import Options, Scene
 
-TMPFS_BYTES = 128_000_000  # a write-ahead log alone may take half of it
+# Of SQLite's a write-ahead log alone may take half; Redis' file holds every write there was, for it is not rewritten.
+TMPFS_BYTES = {"sqlite": 128_000_000, "redis": 1_000_000_000}
 FULL_SECONDS = 2.0
 CALM_SECONDS = 2.0
 
@@ -80,10 +81,10 @@ def _fill(path: Path) -> None:
 
 
 @contextmanager
-def _small_disk(folder: Path) -> Iterator[None]:
+def _small_disk(folder: Path, store: str) -> Iterator[None]:
     small = folder / "small"
     small.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "none", str(small)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES[store]}", "none", str(small)], check=True)
     yield
 
 
@@ -108,7 +109,7 @@ def main(arguments: list[str]) -> int:
         # An AOF that is rewritten needs room for two.
         options = replace(options, redis_options=("--auto-aof-rewrite-percentage", "0"))
     began = time.monotonic()
-    with _small_disk(Path(folder)):
+    with _small_disk(Path(folder), store):
         verdict = full_disk(Path(folder), options)
     print(verdict)
     print(f"  {time.monotonic() - began:.0f} s")
