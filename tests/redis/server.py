@@ -78,6 +78,10 @@ class RedisServer:
         """A blocking client for the test's own eyes; the caller closes it."""
         return redis.Redis.from_url(self.url, socket_timeout=5)
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """SIGKILL. What it had written to its log is there at the next start."""
         if self._process is not None:

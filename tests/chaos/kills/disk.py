@@ -46,8 +46,10 @@ def full_disk(folder: Path, options: Options) -> Verdict:
 async def _fill_and_free(folder: Path, small: Path, options: Options) -> Verdict:
     ballast = small / "ballast"
     refused: list[float] = []
+    restarts = 0
 
     async def fill(scene: Scene, over: asyncio.Event) -> None:
+        nonlocal restarts
         while not over.is_set():
             await asyncio.sleep(CALM_SECONDS)
             scene.trouble()
@@ -56,6 +58,10 @@ async def _fill_and_free(folder: Path, small: Path, options: Options) -> Verdict
             await asyncio.sleep(FULL_SECONDS)
             refused.append(scene.caller_statuses()["503"] - before)
             ballast.unlink()
+            if scene.redis is not None and not scene.redis.is_running:
+                # With `appendfsync always` it ends itself where it cannot write: whoever runs it starts it again.
+                await asyncio.to_thread(scene.redis.start)
+                restarts += 1
             scene.trouble()
             if sum(1 for count in refused if count) >= 3 and over.is_set():
                 return
@@ -64,6 +70,8 @@ async def _fill_and_free(folder: Path, small: Path, options: Options) -> Verdict
         verdict = await scene.play(lambda over: asyncio.create_task(fill(scene, over)))
         verdict.figures["times full"] = len(refused)
         verdict.figures["503s while full"] = int(sum(refused))
+        if options.store == "redis":
+            verdict.figures["ends of redis-server"] = restarts
         if not any(refused):
             verdict.break_("a full disk is felt", "no create was ever refused: nothing was shown")
         return verdict
