@@ -65,7 +65,8 @@ class Predictions:
             if kept is not None:
                 return _first(kept, prediction, key)
             await self._pointers.claim_key(owner, idempotency_key, id, renews=True)
-            prediction = replace(prediction, id=id)
+            # Nobody's: whoever asked does not know it by this id, and could not let go what he never hears he holds.
+            prediction, holder = replace(prediction, id=id), ""
         try:
             return await self._create(prediction, key, holder, effects)
         except ValueError:

@@ -266,7 +266,8 @@ class Store(Protocol):
         effects: Sequence[Effect] = (),
     ) -> CreateResult:
         """
-        Accept a prediction. Durable when this returns. With `worker` it is created as held by that worker.
+        Accept a prediction. Durable when this returns. With `worker` it is created as held by that worker; but by
+        nobody where its key stands for an id whose first creator never came to an end.
 
         An idempotency key is scoped to the owner and kept 24 h. The same prediction once more (a repeat after a commit
         nobody heard of) is SAME; an id that another prediction has is a ValueError.

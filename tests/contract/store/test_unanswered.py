@@ -94,6 +94,20 @@ async def test_a_create_with_a_key_once_more_by_a_client_who_is_given_another_id
     assert await opened.store.find_stream(result.prediction.stream_token) == result.prediction.id
 
 
+async def test_what_was_created_under_the_id_of_another_is_nobodys_though_nobody_heard_of_it(opened: Opened) -> None:
+    """Whoever created it knows it by no name, and lives: held by him it would never be driven."""
+    first, second = toy.prediction(), toy.prediction()
+    opened.line.unsent["create"] = 1
+    with pytest.raises(StoreUnavailable):
+        await opened.store.create(first, idempotency_key="k", body_hash="h", worker="w1")
+    opened.line.answers_lost["create"] = 1
+    with pytest.raises(StoreUnavailable):
+        await opened.store.create(second, idempotency_key="k", body_hash="h", worker="w2")
+    for worker in ("w1", "w2", "w3"):
+        await opened.store.beat(worker, lease_seconds=30)
+    assert [held.prediction.id for held in await opened.store.claim_due("w3", limit=10)] == [first.id]
+
+
 async def test_a_key_that_was_taken_over_while_its_first_owner_was_slow_has_one_prediction(opened: Opened) -> None:
     slow, fast = toy.prediction(), toy.prediction(input={"scale": 4})
 
