@@ -170,9 +170,10 @@ def test_what_happens_appears_by_itself_and_once(serve: Serve, visitor: Visitor,
     peer = serve(scene.healthy(now))
     page = visitor.open(peer.url)
     peer.await_streams(1)
+    first = panel(page, "What happened").get_by_role("listitem").first
+    expect(first).to_be_visible()  # an overview that was asked for before knows nothing of what happens now
 
     peer.happen("ejected", "together is out for 30 s", text="timeouts")
-    first = panel(page, "What happened").get_by_role("listitem").first
     expect(first).to_contain_text("together is out for 30 s")
     peer.change()
     peer.happen("recovered", "together is back")
