@@ -24,7 +24,7 @@ from gateway.delivery.webhook import Sender
 from gateway.net.target import Guard
 from gateway.store.sqlite import SqliteStore
 from tests.contract.test_outbox_over_sqlite import SECRET, end
-from tests.unit.delivery.fakes import Received, Receiver
+from tests.unit.delivery.fakes import Received, Receiver, running
 
 EVENTS = int(os.environ.get("TURNOUT_T13_EVENTS", "200"))
 WELL, DEAD, DRIPPING = 10, 5, 5
@@ -89,13 +89,8 @@ async def sending(store: SqliteStore, clock: SystemClock, hosts: list[str]) -> A
     outbox = Outbox(
         store, sender, worker="w", clock=clock, draw=lambda: 0.5, schedule_seconds=SCHEDULE, timeout_seconds=TRY_SECONDS
     )
-    task = asyncio.create_task(outbox.run())
-    try:
+    async with contextlib.aclosing(sender), running(outbox, drain_seconds=5):
         yield outbox
-    finally:
-        await outbox.drain(5)
-        await task
-        await sender.aclose()
 
 
 async def until_delivered(store: SqliteStore, ids: list[str], *, seconds: float) -> list[tuple[datetime, datetime]]:

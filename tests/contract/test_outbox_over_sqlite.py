@@ -20,7 +20,7 @@ from gateway.net.target import Guard
 from gateway.store.protocol import Delivery, Reduction
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ManualClock
-from tests.unit.delivery.fakes import START, Receiver, receiving, saying
+from tests.unit.delivery.fakes import START, Receiver, receiving, running, saying
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -79,13 +79,8 @@ class World:
 
         store.finish_delivery = finish_and_tell  # type: ignore[method-assign]
         outbox = Outbox(store, sender, worker="w", clock=self.clock, draw=lambda: 0.5)
-        task = asyncio.create_task(outbox.run())
-        try:
+        async with contextlib.aclosing(sender), running(outbox, drain_seconds=5):
             yield outbox
-        finally:
-            await outbox.drain(5)
-            await task
-            await sender.aclose()
 
     def prediction(self, id: str, receiver: Receiver) -> Prediction:
         request = Request(model="a/b", version="0" * 64, is_pinned=False, input={}, webhook=receiver.url)

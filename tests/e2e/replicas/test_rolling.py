@@ -33,7 +33,7 @@ class SlowUpstream(Upstream):
     def begin(self, body: dict[str, Any]) -> dict[str, Any]:
         shown = super().begin(body)
         if str(body["input"].get("text", "")).startswith("slow"):
-            time.sleep(4.0)
+            time.sleep(4.0)  # the provider's own slowness, which a drain has to outwait
         return shown
 
     def cancel(self, id: str) -> dict[str, Any] | None:
@@ -93,7 +93,7 @@ def calls(url: str, key: str, caller: int, done: threading.Event) -> dict[str, s
                     continue
                 if answer.status_code == 503:
                     assert "retry-after" in answer.headers
-                    time.sleep(0.1)
+                    time.sleep(0.1)  # as a caller who was asked to come again later
                     continue
                 assert answer.status_code == 201, answer.text
                 posted[text] = answer.json()["id"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ import msgspec
 from gateway.contract.clock import Clock
 from gateway.contract.errors import StoreUnavailable
 from gateway.contract.host import host_of
+from gateway.delivery.outbox import Outbox
 from gateway.store.protocol import GIVEN_BACK, Delivery
 from tests.serving import serving
 
@@ -180,3 +181,17 @@ async def receiving(*answers: Answer) -> AsyncIterator[Receiver]:
     receiver.answers = list(answers) or receiver.answers
     async with serving(receiver.serve) as receiver.port:
         yield receiver
+
+
+@contextlib.asynccontextmanager
+async def running(outbox: Outbox, *, known: Iterable[str] = (), drain_seconds: float = 0.0) -> AsyncIterator[Outbox]:
+    """It claims and sends until the end. `known` are hosts that have answered before."""
+    for host in known:
+        outbox._judge._remember_host(host)
+    task = asyncio.create_task(outbox.run())
+    try:
+        yield outbox
+    finally:
+        await outbox.drain(drain_seconds)
+        async with asyncio.timeout(5):
+            await task

@@ -17,7 +17,7 @@ from gateway.delivery.webhook import Outcome, Result, Sender
 from gateway.net.target import Guard
 from gateway.store.protocol import GIVEN_BACK, Delivery, Store
 from gateway.testing import ManualClock
-from tests.unit.delivery.fakes import START, FakeStore, receiving, saying
+from tests.unit.delivery.fakes import START, FakeStore, receiving, running, saying
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OK = Outcome(result=Result.DELIVERED, seconds=0.0, status=200)
@@ -50,15 +50,8 @@ class World:
             observer=self.notes,
             **options,
         )
-        for host in known:
-            outbox._judge._remember_host(host)
-        task = asyncio.create_task(outbox.run())
-        try:
+        async with running(outbox, known=known):
             yield outbox
-        finally:
-            await outbox.drain(0)
-            async with asyncio.timeout(5):
-                await task
 
     @contextlib.asynccontextmanager
     async def sending(self) -> AsyncIterator[Outbox]:

@@ -16,7 +16,7 @@ from gateway.delivery.slot import MAX_IN_FLIGHT, MAX_SUSPECT_IN_FLIGHT, MAX_UNKN
 from gateway.delivery.webhook import Outcome, Result
 from gateway.store.protocol import Delivery, Store
 from gateway.testing import ManualClock, VirtualLoop, run_virtual
-from tests.unit.delivery.fakes import FakeStore
+from tests.unit.delivery.fakes import FakeStore, running
 
 TRY_SECONDS = 15.0
 LATE = Outcome(result=Result.UNREACHED, seconds=TRY_SECONDS, error="no answer within 15 s", is_slow=True)
@@ -73,14 +73,8 @@ class Town:
         outbox = Outbox(
             cast(Store, self.store), self.line, worker="w", clock=self.clock, draw=lambda: 0.5, timeout_seconds=15.0
         )
-        for host in known:
-            outbox._judge._remember_host(host)
-        task = asyncio.create_task(outbox.run())
-        try:
+        async with running(outbox, known=known):
             yield outbox
-        finally:
-            await outbox.drain(0)
-            await task
 
     async def arrival_seconds(self, id: str) -> float:
         await self.store.until(lambda: self.store.rows[id].ended is not None)

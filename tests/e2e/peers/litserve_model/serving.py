@@ -58,7 +58,7 @@ def _await_file(path: Path) -> None:
     while not path.exists():
         if time.monotonic() > until:
             raise RuntimeError("nobody let it go on")
-        time.sleep(0.02)
+        time.sleep(0.02)  # within its bound: this process has packages of its own, and not the tests
 
 
 if __name__ == "__main__":
