@@ -45,6 +45,17 @@ def redis() -> Iterator[Server]:
 
 
 @pytest.mark.timeout(300)  # half a second for each universe, on an idle machine
+@pytest.mark.parametrize(
+    "seed",
+    [
+        7001160,  # a callback for another attempt came before the submit's answer, and was believed
+        7005227,  # a submit's answer, 67 s late, opened again what had come to rest: the judge looked too early
+    ],
+)
+def test_what_once_broke_holds(seed: int) -> None:
+    assert not play(seed).violations
+
+
 def test_on_redis_every_invariant_holds_too(redis: Server) -> None:
     for seed in range(10):
         report = play(seed, store="redis", server=redis)

@@ -41,6 +41,8 @@ WEATHER_SECONDS = 50.0
 DEADLINES = (20, 45, 75)
 # After the faults have stopped: the longest deadline, a minute, and the schedule of a receiver that never answers.
 MOST_SECONDS = 600.0
+# A second apart, and judged at the last of them: a submit's late answer may open again what had come to rest.
+QUIET_LOOKS = 2
 # Orphans are looked for as long as the faults and the deadlines last, not for an hour.
 TIMING = Timing(look_pauses=(2.0, 6.0, 15.0, 30.0))
 
@@ -136,9 +138,10 @@ class Universe:
         await blowing
         self.fate.is_over = True
         peace_at = loop.time()
-        while loop.time() < peace_at + MOST_SECONDS and not (posting.done() and await self._is_settled()):  # noqa: ASYNC110
+        quiet_looks = 0
+        while loop.time() < peace_at + MOST_SECONDS and quiet_looks < QUIET_LOOKS:
             await asyncio.sleep(1.0)
-        await asyncio.sleep(1.0)
+            quiet_looks = quiet_looks + 1 if posting.done() and await self._is_settled() else 0
         store = self._store()
         verdict = Verdict(self.judge, store, self.houses, self.receivers, self.callers, peace_at=peace_at)
         await verdict.look()
