@@ -25,6 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Simulated universes.")
     parser.add_argument("--universes", type=int, default=_MOST, metavar="N", help="how many at most")
     parser.add_argument("--seed", type=int, default=7, metavar="S", help="of the run (7)")
+    parser.add_argument("--first", type=int, default=0, metavar="I", help="the first of them: a run in parts (0)")
     parser.add_argument("--universe", type=int, metavar="SEED", help="play this one again, and tell what happened")
     parser.add_argument("--both", type=int, metavar="N", help="play N on both stores, and compare what they keep")
     parser.add_argument("--store", choices=("sqlite", "redis"), default="sqlite")
@@ -41,6 +42,7 @@ def main() -> int:
     total = run(
         universes=asked.universes,
         seed=asked.seed,
+        first=asked.first,
         store=asked.store,
         jobs=asked.jobs,
         seconds=asked.seconds,

@@ -71,25 +71,26 @@ class Sum(msgspec.Struct, kw_only=True):
         )
 
 
-def seeds(seed: int, universes: int) -> range:
-    return range(seed * SEEDS_APART, seed * SEEDS_APART + universes)
+def seeds(seed: int, universes: int, *, first: int = 0) -> range:
+    return range(seed * SEEDS_APART + first, seed * SEEDS_APART + first + universes)
 
 
 def run(
     *,
     universes: int,
     seed: int,
+    first: int = 0,
     store: str = "sqlite",
     jobs: int = 1,
     seconds: float | None = None,
     heard: Callable[[Report], None] = lambda report: None,
 ) -> Sum:
-    """Play them, or as many as fit into `seconds`. `heard` is told of each as it ends."""
+    """Play them from the `first` on, or as many as fit into `seconds`. `heard` is told of each as it ends."""
     begun = time.monotonic()
     end = begun + seconds if seconds is not None else math.inf
     total = Sum(store=store, seed=seed)
     said = begun
-    for report in _reports(seeds(seed, universes), store, jobs, end):
+    for report in _reports(seeds(seed, universes, first=first), store, jobs, end):
         total.add(report)
         heard(report)
         now = time.monotonic()

@@ -31,7 +31,7 @@ from tests.chaos.universe.provider import KINDS, House
 from tests.chaos.universe.receiver import HOSTS, Receivers
 from tests.chaos.universe.redis_store import Exchange, InlineLine
 from tests.chaos.universe.replica import BASE, Replica
-from tests.chaos.universe.verdict import Verdict
+from tests.chaos.universe.verdict import Verdict, in_hand
 from tests.chaos.universe.weather import Weather
 from tests.chaos.universe.wire import Board, Wire
 
@@ -41,7 +41,7 @@ WEATHER_SECONDS = 50.0
 DEADLINES = (20, 45, 75)
 # After the faults have stopped: the longest deadline, a minute, and the schedule of a receiver that never answers.
 MOST_SECONDS = 600.0
-# A second apart, and judged at the last of them: a submit's late answer may open again what had come to rest.
+# A second apart, and judged at the last of them: a late answer may open again what had come to rest.
 QUIET_LOOKS = 2
 # Orphans are looked for as long as the faults and the deadlines last, not for an hour.
 TIMING = Timing(look_pauses=(2.0, 6.0, 15.0, 30.0))
@@ -159,6 +159,8 @@ class Universe:
 
     async def _is_settled(self) -> bool:
         if any(is_open(row) for row in self.judge.rows.values()):
+            return False
+        if any(not replica.is_serving or in_hand(replica) for replica in self.replicas):
             return False
         return await self._store().next_delivery_at() is None
 

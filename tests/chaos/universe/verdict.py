@@ -67,19 +67,11 @@ class Verdict:
     def rest(self, replicas: list[Replica]) -> None:
         """I12: nothing is left in anybody's hands."""
         for replica in replicas:
-            engine, outbox, process = replica.engine, replica.outbox, replica.process
-            assert engine is not None
-            assert outbox is not None
-            assert process is not None
-            left = {
-                "predictions": engine.open_count,
-                "deliveries": outbox.in_hand()[0],
-                "watchers": len(engine._watchers.ids()),
-                "tasks": max(0, len(process.tasks()) - MOST_TASKS_AT_REST),
-            }
-            if any(left.values()):
-                names = Counter(task.get_coro().__qualname__ for task in process.tasks())
-                self._judge.breach("I12", "", f"{process.name} is at rest and has {left}: {dict(names)}")
+            left = in_hand(replica)
+            if left:
+                assert replica.process is not None
+                names = Counter(task.get_coro().__qualname__ for task in replica.process.tasks())
+                self._judge.breach("I12", "", f"{replica.process.name} is at rest and has {left}: {dict(names)}")
 
     # -- I1 ----------------------------------------------------------------------------------------------------------
 
@@ -195,3 +187,18 @@ def _cost_nanos(house: House, attempt: Attempt, told: list[Told]) -> int | None:
     ]
     first = min(ends, key=lambda end: end is Phase.CANCELED, default=None)
     return None if first is None else house.cost_nanos(first)
+
+
+def in_hand(replica: Replica) -> dict[str, int]:
+    """What a replica that serves has not let go of: empty if it is at rest."""
+    engine, outbox, process = replica.engine, replica.outbox, replica.process
+    assert engine is not None
+    assert outbox is not None
+    assert process is not None
+    held = {
+        "predictions": engine.open_count,
+        "deliveries": outbox.in_hand()[0],
+        "watchers": len(engine._watchers.ids()),
+        "tasks": max(0, len(process.tasks()) - MOST_TASKS_AT_REST),
+    }
+    return {name: count for name, count in held.items() if count}
