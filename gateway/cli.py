@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
@@ -17,7 +18,9 @@ FINE, FAILED, MISUSED = 0, 1, 2
 _COMMANDS = {
     "check": "gateway.commands.check",
     "models": "gateway.commands.models",
+    "prices": "gateway.commands.prices",
     "plugins": "gateway.commands.plugins",
+    "policy": "gateway.commands.policy",
     "explain": "gateway.commands.explain",
     "doctor": "gateway.commands.doctor",
     "grafana": "gateway.commands.grafana",
@@ -87,6 +90,10 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     models.add_argument("--json", action="store_true", help="print JSON instead of tables")
     _take_config(models)
 
+    prices = commands.add_parser("prices", help="look for prices that cannot be right, are stale, or unknown")
+    if words[:1] == ["prices"]:
+        import_module(_COMMANDS["prices"]).add_arguments(prices)
+
     plugins = commands.add_parser("plugins", help="list the adapters that are installed, and what they can do")
     plugins.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -94,8 +101,17 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     explain.add_argument("model", metavar="MODEL", help="owner/name, or owner/name:version to pin one")
     explain.add_argument("--input", metavar="JSON", default="{}", help="the prediction's input, or @FILE")
     explain.add_argument("--policy", metavar="NAME", help="use this policy")
+    explain.add_argument("--key", metavar="NAME", default="", help="as if made with the key of [keys.NAME]")
+    explain.add_argument(
+        "--label", metavar="NAME=VALUE", type=_label, action="append", default=[], help="as if it carried this label"
+    )
+    explain.add_argument("--at", metavar="TIME", type=_time, help="as if made then, such as 2026-03-29T02:30+01:00")
     explain.add_argument("--json", action="store_true", help="print JSON instead of a table")
     _take_config(explain)
+
+    policy = commands.add_parser("policy", help="check policy files by themselves, and describe them to editors")
+    if words[:1] == ["policy"]:
+        import_module(_COMMANDS["policy"]).add_arguments(policy)
 
     demo = commands.add_parser("demo", help="watch predictions being routed while providers die; needs nothing")
     demo.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="a picture to upscale; else one is drawn")
@@ -151,6 +167,21 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1_000):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of workers: write 1 to 1000")
     return int(text)
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is no label: write NAME=VALUE")
+    return name, value
+
+
+def _time(text: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write it as 2026-03-29T02:30+01:00") from None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def _port(text: str) -> int:

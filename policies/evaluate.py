@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
 
 from gateway.contract.route import Candidate, Choice, Plan, Reason
 from policies.document import Policy
-from policies.keep import Code, Demand, Drop, dollars, drop
+from policies.keep import Code, Demand, Drop, dollars, drop, equivalents_of
 from policies.rank import Draw, Ranked, order
+from policies.shares import by_shares
 
 _NO_FALLBACK = Drop((Reason(code=Code.PROVIDER, text="the policy has no fallback"),), None)
 _LAST = (Reason(code=Code.FALLBACK, text="the last resort, whatever its price and rank"),)
-
-
-def matches(policy: Policy, *, model: str, key: str, labels: Mapping[str, str]) -> bool:
-    """Whether the policy is for predictions of this model, made with this API key and these labels."""
-    match = policy.match
-    return (
-        (not match.models or any(fnmatchcase(model, pattern) for pattern in match.models))
-        and (not match.keys or key in match.keys)
-        and all(labels.get(name) == value for name, value in match.labels.items())
-    )
 
 
 def evaluate(
@@ -38,12 +28,13 @@ def evaluate(
     `excluded` holds ids of offers that failed already. `draw` gives numbers from [0, 1).
     """
     fallbacks, unwanted = _roles(policy, candidates)
+    equivalents = equivalents_of(policy.keep, candidates, demand)
     kept: list[Candidate] = []
     resorts: list[Candidate] = []
     dropped: list[tuple[Candidate, Drop]] = []
     for candidate in candidates:
         is_fallback = candidate.offer.id in fallbacks
-        why = drop(policy.keep, candidate, demand, excluded=excluded, is_fallback=is_fallback)
+        why = drop(policy.keep, candidate, demand, excluded=excluded, equivalents=equivalents, is_fallback=is_fallback)
         if why is None and candidate.offer.id in unwanted:
             why = _NO_FALLBACK
         if why is not None:
@@ -52,9 +43,12 @@ def evaluate(
             resorts.append(candidate)
         else:
             kept.append(candidate)
-    # The provider that the policy names is the very last; before it come offers marked as fallbacks, as configured.
-    resorts.sort(key=lambda candidate: candidate.offer.provider == policy.fallback.provider)
-    ranked = order(policy.rank, kept, may_explore=demand.attempts == 0, draw=draw)
+    # What the policy names is the very last; before it come offers marked as fallbacks, as configured.
+    resorts.sort(key=lambda candidate: candidate.offer.is_called(policy.fallback.provider))
+    if policy.rank.by == "weighted":
+        ranked = by_shares(policy, kept, demand, draw=draw)
+    else:
+        ranked = order(policy.rank, kept, may_explore=demand.attempts == 0, draw=draw)
     choices = [_choice(entry, is_fallback=False) for entry in ranked]
     choices += [_choice(Ranked(candidate, None, _LAST), is_fallback=True) for candidate in resorts]
     wait_seconds = None if choices else _wait_seconds([why for _, why in dropped], demand)
@@ -79,7 +73,7 @@ def _roles(policy: Policy, candidates: Sequence[Candidate]) -> tuple[frozenset[s
     Where nothing else is offered at all, nothing is a fallback: it simply serves the model.
     """
     named = policy.fallback.provider
-    ids = frozenset(c.offer.id for c in candidates if c.offer.is_fallback or c.offer.provider == named)
+    ids = frozenset(c.offer.id for c in candidates if c.offer.is_fallback or c.offer.is_called(named))
     if len(ids) == len(candidates):
         return frozenset(), frozenset()
     if named:
@@ -109,6 +103,7 @@ def _choice(entry: Ranked, *, is_fallback: bool) -> Choice:
         expected_nanos=candidate.expected_nanos,
         expected_seconds=candidate.expected_seconds,
         is_fallback=is_fallback,
+        quality=candidate.offer.quality,
     )
 
 
@@ -121,4 +116,5 @@ def _dropped(candidate: Candidate, why: Drop, is_fallback: bool) -> Choice:
         expected_nanos=candidate.expected_nanos,
         expected_seconds=candidate.expected_seconds,
         is_fallback=is_fallback,
+        quality=candidate.offer.quality,
     )

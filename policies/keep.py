@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from gateway.contract.budget import DROPPED
 from gateway.contract.money import format_dollars, parse_dollars
-from gateway.contract.route import BreakerState, Candidate, Reason
+from gateway.contract.route import BreakerState, Candidate, Offer, Reason
 from policies.document import Keep
 
 # How long a prediction waits for a provider of ours that is only starting, counted from its last attempt.
@@ -25,6 +27,7 @@ class Code(enum.StrEnum):
     VERSION = "version"
     CAPABILITY = "capability"
     REGION = "region"
+    QUALITY = "quality"
     PROVIDER = "provider"
     PRICE = "price"
     PRICE_UNKNOWN = "price_unknown"
@@ -35,12 +38,14 @@ class Code(enum.StrEnum):
     RETURNING = "returning"  # it was away: what waited for it goes there bit by bit
     CONCURRENCY = "concurrency"
     NOT_READY = "not_ready"
+    BUDGET = DROPPED  # it has not enough left
 
     CHEAPEST = "cheapest"
     FASTEST = "fastest"
     STEADIEST = "steadiest"
     BEST = "best"
     ORDERED = "ordered"
+    SHARE = "share"  # of the traffic, as the policy shares it out
     NEXT = "next"  # behind the one that its reason names
     TIE = "tie"
     EXPLORED = "explored"
@@ -50,7 +55,10 @@ class Code(enum.StrEnum):
 class Demand(msgspec.Struct, kw_only=True, frozen=True):
     """What matters of a prediction for its route."""
 
-    version: str  # the pinned one or the model's default: only offers declared for it may serve
+    version: str  # the pinned one or the model's default: offers declared for it may serve
+    is_pinned: bool = False  # the caller named it: no other will do, whatever the policy says
+    key: str = ""  # the name of the API key that made it
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
     deadline_seconds: float  # left
     capabilities: frozenset[str] = frozenset()  # asked for, beside the policy's
     attempts: int = 0  # made so far
@@ -71,14 +79,21 @@ def dollars(text: str) -> int:
 
 
 def drop(
-    keep: Keep, candidate: Candidate, demand: Demand, *, excluded: frozenset[str], is_fallback: bool
+    keep: Keep,
+    candidate: Candidate,
+    demand: Demand,
+    *,
+    excluded: frozenset[str],
+    equivalents: frozenset[str] = frozenset(),
+    is_fallback: bool,
 ) -> Drop | None:
     """
     Why `candidate` may not serve, or None if it may. A fallback is exempt from the price, and from nothing else here.
 
+    `equivalents` are the classes of offers that may serve though they are declared for another version.
     What lasts is looked for first: an offer that never fits is not waited for.
     """
-    reason = _unfit(keep, candidate, demand, excluded)
+    reason = _unfit(keep, candidate, demand, excluded, equivalents)
     if reason is None and keep.max_price and not is_fallback:
         reason = _dear(keep, candidate)
     if reason is not None:
@@ -96,12 +111,34 @@ def drop(
     return _not_now(candidate, demand)
 
 
-def _unfit(keep: Keep, candidate: Candidate, demand: Demand, excluded: frozenset[str]) -> Reason | None:
+def equivalents_of(keep: Keep, candidates: Sequence[Candidate], demand: Demand) -> frozenset[str]:
+    """The classes of the demanded version's offers, where the policy takes one offer of a class for another."""
+    if keep.version == "declared" or demand.is_pinned:
+        return frozenset()
+    return frozenset(
+        candidate.offer.equivalent
+        for candidate in candidates
+        if candidate.offer.equivalent is not None and candidate.offer.version == demand.version
+    )
+
+
+def _misversioned(offer: Offer, demand: Demand, equivalents: frozenset[str]) -> Reason:
+    text = f"declared for version {offer.version[:12]}, not {demand.version[:12]}"
+    if equivalents:
+        text += f", and equivalent to none of {', '.join(sorted(equivalents))}"
+    elif demand.is_pinned and offer.equivalent is not None:
+        text += ", which was asked for"
+    return Reason(code=Code.VERSION, text=text)
+
+
+def _unfit(
+    keep: Keep, candidate: Candidate, demand: Demand, excluded: frozenset[str], equivalents: frozenset[str]
+) -> Reason | None:
     offer, signals = candidate.offer, candidate.signals
     if offer.id in excluded:
         return Reason(code=Code.EXCLUDED, text="it failed already for this prediction")
-    if offer.version != demand.version:
-        return Reason(code=Code.VERSION, text=f"declared for version {offer.version[:12]}, not {demand.version[:12]}")
+    if offer.version != demand.version and offer.equivalent not in equivalents:
+        return _misversioned(offer, demand, equivalents)
     if (demand.capabilities or keep.capabilities) and (
         lacking := demand.capabilities.union(keep.capabilities) - offer.capabilities
     ):
@@ -113,6 +150,8 @@ def _unfit(keep: Keep, candidate: Candidate, demand: Demand, excluded: frozenset
     if keep.regions and offer.region not in keep.regions:
         where = offer.region or "no stated region"
         return Reason(code=Code.REGION, text=f"{where}, not one of {', '.join(keep.regions)}")
+    if keep.quality == "full" and offer.quality != "full":
+        return Reason(code=Code.QUALITY, text=f"declared as {offer.quality}, {keep.quality} quality asked")
     if signals.success is not None and signals.success < keep.min_success:
         return Reason(code=Code.SUCCESS, text=f"{signals.success:.0%} succeed, {keep.min_success:.0%} asked")
     expected = candidate.expected_seconds

@@ -1,4 +1,8 @@
-"""Reads the text of a policy file into Policies, and says everything that is wrong in it. Opens only the presets."""
+"""
+Reads the text of a policy file into Policies, and says everything that is wrong in it. Opens only the presets.
+
+What is wrong although every value fits its type stands in `mistake`.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,18 @@ import functools
 import importlib.resources
 import math
 import re
+import types
 import typing
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from gateway.contract.errors import ConfigurationError
-from gateway.contract.money import parse_dollars
 from gateway.contract.toml import Lines, Path, read_toml
 from gateway.contract.wording import nearest, printable
 from policies.document import Part, Policy
-
-
-class Problem(NamedTuple):
-    path: Path
-    problem: str
-    remedy: str
+from policies.mistake import Problem, mistakes
 
 
 def read(text: str, *, place: str) -> tuple[Policy, ...]:
@@ -89,20 +88,47 @@ def _read_policy(table: dict[str, Any], path: Path, problems: list[Problem]) -> 
     except msgspec.ValidationError as error:
         problems.append(_misfit(str(error), path))
         return None
-    problems += (Problem((*path, *inside), problem, remedy) for inside, problem, remedy in _mistakes(policy))
+    problems += (Problem((*path, *inside), problem, remedy) for inside, problem, remedy in mistakes(policy))
     return policy if len(problems) == before else None
 
 
 def _check_keys(table: dict[str, Any], kind: type[Part], path: Path, problems: list[Problem]) -> None:
-    hints = typing.get_type_hints(kind)
+    hints = keys_of(kind)
     for key, value in table.items():
-        if key not in hints:
+        if key in hints:
+            _check_value(value, hints[key], (*path, key), problems)
+        else:
             remedy = _remedy(key, hints, path)
             problems.append(Problem((*path, key), f'unknown key "{printable(key)}"', remedy))
-        elif isinstance(hints[key], type) and issubclass(hints[key], Part) and isinstance(value, dict):
-            _check_keys(value, hints[key], (*path, key), problems)
-        elif isinstance(value, float) and not math.isfinite(value):
-            problems.append(Problem((*path, key), f"{value} is no number to reckon with", "write a finite one"))
+
+
+def _check_value(value: Any, hint: Any, path: Path, problems: list[Problem]) -> None:
+    """What the types would not say, or not well: unknown keys at any depth, and numbers that are none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        problems.append(Problem(path, f"{value} is no number to reckon with", "write a finite one"))
+    elif isinstance(value, dict) and isinstance(hint, type) and issubclass(hint, Part):
+        _check_keys(value, hint, path, problems)
+    elif isinstance(value, dict) and typing.get_origin(hint) is dict:
+        for key, inner in value.items():
+            _check_value(inner, typing.get_args(hint)[1], (*path, key), problems)
+    elif isinstance(value, list) and typing.get_origin(hint) is tuple:
+        for index, inner in enumerate(value):
+            _check_value(inner, typing.get_args(hint)[0], (*path, index), problems)
+
+
+@functools.cache
+def keys_of(kind: type[Part]) -> dict[str, Any]:
+    """The keys that may stand in a table, as they are written, with their bare types."""
+    hints = typing.get_type_hints(kind)
+    return {field.encode_name: _bare(hints[field.name]) for field in msgspec.structs.fields(kind)}
+
+
+def _bare(hint: Any) -> Any:
+    """What may be written, where the alternative is to write nothing."""
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        return hint
+    (written,) = (one for one in typing.get_args(hint) if one not in (msgspec.UnsetType, type(None)))
+    return written
 
 
 def _remedy(key: str, hints: dict[str, Any], path: Path) -> str:
@@ -118,34 +144,10 @@ def _remedy(key: str, hints: dict[str, Any], path: Path) -> str:
 
 # Where each word is at home.
 _WORDS = {
-    name: tuple(typing.get_type_hints(kind))
-    for name, kind in typing.get_type_hints(Policy).items()
+    name: tuple(keys_of(kind))
+    for name, kind in keys_of(Policy).items()
     if isinstance(kind, type) and issubclass(kind, Part)
 }
-
-
-def _mistakes(policy: Policy) -> Iterable[Problem]:
-    """What fits the types and still makes no sense."""
-    for path, text in (
-        (("keep", "max_price"), policy.keep.max_price or "0"),
-        (("limits", "pay_twice_up_to"), policy.limits.pay_twice_up_to),
-    ):
-        try:
-            parse_dollars(text)
-        except ValueError as error:
-            yield Problem(path, printable(str(error)), f'write dollars in quotes, as {path[-1]} = "0.05"')
-    if policy.rank.by == "ordered" and not policy.rank.order:
-        yield Problem(("rank", "by"), "there is no order to go by", 'add order = ["PROVIDER", …] to [rank]')
-    weights = policy.rank.weights
-    if policy.rank.by == "blend" and not weights.cost + weights.latency + weights.health > 0:
-        yield Problem(("rank", "weights"), "all weights are 0", "give one of cost, latency and health a weight")
-    both = [name for name in policy.keep.providers if name in policy.keep.without]
-    if both:
-        yield Problem(
-            ("keep", "without"), f'"{printable(both[0])}" is also among providers', "take it out of one of them"
-        )
-    if policy.keep.unknown_price == "drop" and not policy.keep.max_price:
-        yield Problem(("keep", "unknown_price"), "it says what max_price does, and there is none", "add max_price")
 
 
 _EXPECTED = re.compile(r"Expected `([^`]+)`(?: (>=|<=|>|<) ([-\d.]+))?(?:, got `([^`]+)`)?")
@@ -156,6 +158,9 @@ _TYPES = {
     "array": "a list ([…])",
     "object": "a table",
     "bool": "true or false",
+    "time": "a time without quotes",
+    "date": "a date",
+    "datetime": "a date",
 }
 
 
@@ -170,6 +175,9 @@ def _misfit(message: str, path: Path) -> Problem:
         near = nearest(enumerated[1], choices)
         remedy = f'did you mean "{near}"?' if near else f"write one of {', '.join(choices)}"
         return Problem(at, f'"{printable(enumerated[1])}" is not known', remedy)
+    missing = re.fullmatch(r"Object missing required field `(.*)`", words)
+    if missing is not None:
+        return Problem(at, f"there is no {missing[1]}", f"add {missing[1]} = …")
     found = _EXPECTED.search(words)
     if found is None:
         return Problem(at, words[:1].lower() + words[1:], "correct the value")
@@ -182,7 +190,7 @@ def _choices(inside: Iterable[str | int]) -> tuple[str, ...]:
     """The words that may stand at a place of a Policy."""
     kind: Any = Policy
     for part in inside:
-        kind = typing.get_type_hints(kind)[str(part)]
+        kind = typing.get_args(kind)[0] if isinstance(part, int) else keys_of(kind)[part]
     return typing.get_args(kind)
 
 

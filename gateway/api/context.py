@@ -17,7 +17,7 @@ from gateway.contract.key import KeyRecord, KeyRing
 from gateway.contract.model import Model
 from gateway.contract.observer import Observer
 from gateway.contract.prediction import Prediction, Request
-from gateway.dashboard.shape import Audit, AuditLine, Detail, Ledger, Overview, Rows
+from gateway.dashboard.shape import Audit, AuditLine, Budgets, Detail, Ledger, Overview, Rows
 from gateway.store.protocol import CreateResult, Search, Store
 
 
@@ -163,6 +163,8 @@ class Operations(Protocol):
     async def detail(self, id: str) -> Detail | None: ...
 
     async def ledger(self, *, hours: int, limit: int) -> Ledger: ...
+
+    async def budgets(self, *, limit: int) -> Budgets: ...
 
     async def audit(self, *, before: int | None, limit: int) -> Audit: ...
 

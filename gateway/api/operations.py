@@ -94,6 +94,12 @@ async def ledger(exchange: Exchange) -> Reply:
     return _reply(await operations.ledger(hours=hours, limit=_number(query, "limit", default=200, most=MOST_LINES)))
 
 
+async def budgets(exchange: Exchange) -> Reply:
+    """What the policies say, and what is spent, set aside and left in the windows that run."""
+    operations, query = _operations(exchange), exchange.query()
+    return _reply(await operations.budgets(limit=_number(query, "limit", default=MOST_LINES, most=MOST_LINES)))
+
+
 async def audit(exchange: Exchange) -> Reply:
     """Newest first; `before` is the id of the oldest line that is known already."""
     operations, query = _operations(exchange), exchange.query()
@@ -164,5 +170,6 @@ ROUTES = (
     Route("/ops/v1/events", {"GET": events}, needs="admin"),
     Route("/ops/v1/breakers", {"POST": force}, needs="admin"),
     Route("/ops/v1/ledger", {"GET": ledger}, needs="admin"),
+    Route("/ops/v1/budgets", {"GET": budgets}, needs="admin"),
     Route("/ops/v1/audit", {"GET": audit}, needs="admin"),
 )

@@ -156,7 +156,7 @@ def _shown(exchange: Exchange, prediction: Prediction) -> PredictionBody:
 
 
 def routing_headers(body: PredictionBody) -> Headers:
-    """`turnout-provider`, `turnout-attempts`, `turnout-cost`, `turnout-policy`, as far as they are known."""
+    """`turnout-provider`, `-attempts`, `-cost` with its `-basis`, `-policy`, as far as they are known."""
     routing = body.routing
     if not isinstance(routing, RoutingBody):
         return ()
@@ -167,6 +167,7 @@ def routing_headers(body: PredictionBody) -> Headers:
         headers.append((b"turnout-policy", _header_safe(routing.policy)))
     if routing.cost is not msgspec.UNSET:
         headers.append((b"turnout-cost", (routing.cost.amount or "unknown").encode()))
+        headers.append((b"turnout-cost-basis", routing.cost.basis.encode()))
     return tuple(headers)
 
 

@@ -47,7 +47,10 @@ async def open_operations(ground: Ground, keeping: Keeping, routing: Routing, wo
     )
     view = _view(ground, journal, routing, work)
     artifacts, base = keeping.artifacts, ground.public_url
-    operations = Operations(store, view, journal, acts, artifacts, engine=engine, clock=clock, base=base)
+    budgets = routing.planner.budgets
+    operations = Operations(
+        store, view, journal, acts, artifacts, engine=engine, clock=clock, base=base, budgets=budgets
+    )
     await operations.refill()
     return operations
 

@@ -11,18 +11,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from gateway.commands.asked import offers_had, order_lines, remarks
 from gateway.commands.folder import check_folders
 from gateway.commands.supply import load
-from gateway.commands.survey import Survey, providers_named, survey
+from gateway.commands.survey import Survey, survey
 from gateway.config.load import Loaded
-from gateway.config.meaning import LOCAL
 from gateway.config.model import Provider
 from gateway.contract.clock import SystemClock
 from gateway.contract.errors import ConfigurationError
 from gateway.contract.model import Model
 from gateway.contract.money import PRICED_UNITS, Price, format_dollars
 from gateway.contract.route import Offer
-from gateway.contract.wording import nearest
 from gateway.telemetry.export import faults_of
 from policies.document import Policy
 
@@ -39,6 +38,8 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"and {supplied} of the catalogue: `turnout models` lists them\n", markup=False)
     console.print(providers_table(loaded, found))
     console.print(policies_table(loaded))
+    for line in order_lines(loaded.policies.current().policies, default=loaded.config.policies.default):
+        console.print(line, markup=False, soft_wrap=True)
     for line in notes(loaded, found):
         console.print(line, style="yellow", markup=False, soft_wrap=True)
     return 0
@@ -112,22 +113,25 @@ def notes(loaded: Loaded, found: Survey) -> list[str]:
     unknown = [offer.id for model in written for offer in model.offers if not offer.price.is_known]
     if unknown:
         lines.append(f"no price for {', '.join(unknown)}: counted as unknown, ranked behind every known one")
-    for policy, strangers in providers_named(loaded).items():
-        for name in strangers:
-            near = nearest(name, (*loaded.config.providers, LOCAL))
-            question = f'; did you mean "{near}"?' if near else ""
-            lines.append(f'policy {policy} names "{name}", which is not configured{question}')
+    for model in written:
+        for name in {offer.equivalent for offer in model.offers if offer.equivalent}:
+            if len({offer.version for offer in model.offers if offer.equivalent == name}) == 1:
+                lines.append(f'equivalent = "{name}" joins no two versions of {model.slug}')
+    current = loaded.policies.current().policies
+    lines += [remark.text for remark in remarks(current, offers_had(loaded, found))]
     return [f"note: {line}" for line in lines]
 
 
 def price_text(price: Price) -> str:
-    """`$0.000725 per second + $0.01 per prediction`."""
+    """`$0.000725 per second + $0.01 per prediction`; `$0.30 per video second where audio true, else unknown`."""
     parts = [
         f"{format_dollars(rate)} {unit.replace('_', ' ')}"
         for unit in PRICED_UNITS
         if (rate := getattr(price, unit)) is not None
     ]
-    return " + ".join(parts) or "unknown"
+    tiers = [f"{price_text(tier.price)} where {tier.text}" for tier in price.tiers]
+    plain = " + ".join(parts) or "unknown"
+    return ", ".join([*tiers, f"else {plain}"]) if tiers else plain
 
 
 def _offer(model: Model, offer: Offer) -> str:
@@ -138,6 +142,10 @@ def _offer(model: Model, offer: Offer) -> str:
         words.append(f"at most {offer.concurrency} at once")
     if offer.is_fallback:
         words.append("fallback")
+    if offer.quality != "full":
+        words.append(f"{offer.quality} quality")
+    if offer.equivalent:
+        words.append(f"equivalent {offer.equivalent}")
     return ", ".join(words)
 
 
@@ -163,6 +171,9 @@ def _ranking(policy: Policy) -> str:
     rank = policy.rank
     if rank.by == "ordered":
         return " > ".join(rank.order)
+    if rank.by == "weighted":
+        held = f", sticky by {rank.sticky.replace(':', ' ')}" if rank.sticky else ""
+        return ", ".join(f"{share:g} {name}" for name, share in rank.shares.items()) + held
     if rank.by == "latency":
         return f"latency ({rank.quantile})"
     if rank.by == "blend":
@@ -177,6 +188,8 @@ def _keeping(policy: Policy) -> str:
     words += [f"without {', '.join(keep.without)}"] if keep.without else []
     words += [f"in {', '.join(keep.regions)}"] if keep.regions else []
     words += [f"that can {', '.join(keep.capabilities)}"] if keep.capabilities else []
+    words += ["full quality"] if keep.quality == "full" else []
+    words += ["equivalent versions"] if keep.version == "equivalent" else []
     words += [f"up to {format_price(keep.max_price)}"] if keep.max_price else []
     words += [f"success from {keep.min_success:.0%}"] if keep.min_success else []
     return "; ".join(words) or "all"

@@ -49,7 +49,15 @@ def run(options: argparse.Namespace) -> int:
     draw = random.Random(0).random  # noqa: S311 - nothing secret hangs on it
     planner = make_planner(loaded, catalog, clock, draw)
     try:
-        plan = planner.explain(slug, version=version or None, input=fitted, policy=options.policy)
+        plan = planner.explain(
+            slug,
+            version=version or None,
+            input=fitted,
+            policy=options.policy or policy_of(loaded, options.key),
+            key=options.key,
+            labels=dict(options.label),
+            now=options.at or clock.now(),
+        )
     except NotFound as error:
         said = unserved(loaded, slug) if catalog.get(slug) is None else ""
         raise ConfigurationError(said or str(error)) from None
@@ -58,6 +66,18 @@ def run(options: argparse.Namespace) -> int:
     else:
         show(printer(), slug, plan, complaints if given else ())
     return 0
+
+
+def policy_of(loaded: Loaded, key: str) -> str | None:
+    """What the section of a caller's key says of its policy. Raises ConfigurationError."""
+    if not key:
+        return None
+    section = loaded.config.keys.get(key)
+    if section is None:
+        near = nearest(key, loaded.config.keys)
+        remedy = f'did you mean "{near}"?' if near else "name a section [keys.NAME]"
+        raise refuse(f'no key is called "{printable(key)}"', place="--key", remedy=remedy)
+    return section.policy or None
 
 
 def read_input(text: str) -> dict[str, Any]:
@@ -151,7 +171,7 @@ def _table(plan: Plan) -> Table:
     for number, choice in enumerate(plan.choices, 1):
         table.add_row(
             str(number) if choice.kept else "–",
-            choice.offer,
+            choice.offer if choice.quality == "full" else f"{choice.offer} ({choice.quality})",
             format_dollars(choice.expected_nanos),
             "no data" if choice.expected_seconds is None else f"{choice.expected_seconds:.3g} s",
             _why(choice),

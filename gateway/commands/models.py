@@ -18,7 +18,7 @@ from gateway.config import load as reading
 from gateway.config.catalogue import CatalogueModel, CatalogueOffer
 from gateway.config.load import Loaded
 from gateway.config.meaning import LOCAL
-from gateway.config.model import ModelSection, OfferSection
+from gateway.config.model import ModelSection, OfferSection, PriceTier
 from gateway.routing.catalog import read_price
 from local_backend.package import BUNDLED, describe
 
@@ -30,6 +30,7 @@ class KnownOffer(msgspec.Struct, frozen=True, kw_only=True):
     provider: str = ""  # as configured; empty if none is
     name: str
     price: dict[str, str]
+    price_tiers: tuple[PriceTier, ...] = ()
     source: str = ""
     date: str = ""
     confidence: str = ""
@@ -120,6 +121,7 @@ def _known_offers(offer: CatalogueOffer, found: Environment) -> Iterator[KnownOf
             provider=provider,
             name=offer.name,
             price=offer.price,
+            price_tiers=offer.price_tiers,
             source=offer.source,
             date=offer.date,
             confidence=offer.confidence,
@@ -152,6 +154,9 @@ def _known_offer(offer: OfferSection, loaded: Loaded) -> KnownOffer:
         provider=offer.provider,
         name=offer.name,
         price=offer.price,
+        price_tiers=offer.price_tiers,
+        source=offer.source,
+        date=offer.date,
         fallback=offer.fallback,
     )
 
@@ -165,7 +170,7 @@ def as_json(models: Iterable[KnownModel]) -> list[dict[str, Any]]:
             "catalogue": model.catalogue,
             "servable": model.is_servable,
             "offers": [
-                {key: value for key, value in msgspec.to_builtins(offer).items() if value not in ("", False)}
+                {key: value for key, value in msgspec.to_builtins(offer).items() if value not in ("", False, ())}
                 for offer in model.offers
             ],
         }
@@ -215,7 +220,7 @@ def _offer(offer: KnownOffer) -> str:
 
 
 def _price(offer: KnownOffer) -> str:
-    return price_text(read_price(offer.price, place=offer.name))
+    return price_text(read_price(offer.price, offer.price_tiers, place=offer.name))
 
 
 def _source(offer: KnownOffer) -> str:

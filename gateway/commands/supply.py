@@ -190,12 +190,16 @@ def _section(offer: CatalogueOffer, provider: str) -> OfferSection:
         name=offer.name,
         version=offer.version,
         price=offer.price,
+        price_tiers=offer.price_tiers,
+        source=offer.source,
+        date=offer.date,
         region=offer.region,
         input=offer.input,
         output=offer.output,
         options=offer.options,
         capabilities=offer.capabilities,
         fallback=offer.fallback,
+        quality=offer.quality,
     )
 
 

@@ -105,15 +105,3 @@ def _misfits(loaded: Loaded, name: str, adapter: Adapter) -> Iterator[str]:
         choose(adapter.auth, credentials, provider=name)
     except ConfigurationError as error:
         yield f"{loaded.where('providers', name, *where)}: {str(error).removeprefix(f'provider {name}: ')}"
-
-
-def providers_named(loaded: Loaded) -> Mapping[str, tuple[str, ...]]:
-    """Policy → providers that it names and that are not configured. No fault: a policy may outlive a provider."""
-    known = {*loaded.config.providers, LOCAL}
-    found = {}
-    for policy in loaded.policies.current().policies:
-        named = (*policy.keep.providers, *policy.keep.without, *policy.rank.order, policy.fallback.provider or LOCAL)
-        strangers = tuple(dict.fromkeys(name for name in named if name not in known))
-        if strangers:
-            found[policy.name] = strangers
-    return found

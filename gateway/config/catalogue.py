@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 from gateway.config.complaint import Complaints, remedy_of
-from gateway.config.model import InputSection, OutputSection, Section
+from gateway.config.model import InputSection, OutputSection, PriceTier, Section
 from gateway.config.shape import Reading, dotted
 from gateway.contract.errors import ConfigurationError, refuse
+from gateway.contract.route import QUALITIES
 from gateway.contract.toml import Lines, read_toml
 from gateway.contract.toml import Path as Place
 
@@ -83,6 +84,7 @@ class CatalogueOffer(Section, kw_only=True, frozen=True):
     adapter: str  # "local" is the local backend
     name: str
     price: dict[str, str] = msgspec.field(default_factory=dict)  # empty: unknown, never 0
+    price_tiers: tuple[PriceTier, ...] = ()  # before it, in this order
     source: str = ""  # of the price
     date: str = ""  # of the source
     confidence: str = ""  # high, medium, low
@@ -94,6 +96,7 @@ class CatalogueOffer(Section, kw_only=True, frozen=True):
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     capabilities: tuple[str, ...] = ()
     fallback: bool = False
+    quality: str = "full"
 
 
 class CatalogueModel(Section, kw_only=True, frozen=True):
@@ -232,7 +235,10 @@ class _Meaning(Complaints):
             if not getattr(offer, key):
                 self._note((*place, key), "it is empty", "write what the provider is spoken to with, and asked for")
         self._want_price((*place, "price"), offer.price)
+        self._want_tiers((*place, "price_tiers"), offer.price_tiers)
+        self._want_date((*place, "date"), offer.date)
         self._want_version((*place, "version"), offer.version)
+        self._want_one_of((*place, "quality"), offer.quality, QUALITIES)
         self._want_output((*place, "output"), offer.output)
         if offer.confidence:
             self._want_one_of((*place, "confidence"), offer.confidence, CONFIDENCES)

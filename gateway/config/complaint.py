@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from gateway.config.model import OutputSection
+from gateway.config.model import OutputSection, PriceTier
 from gateway.config.secret import REMEDY
 from gateway.config.shape import Problem, did_you_mean
-from gateway.contract.money import PRICED_UNITS, parse_dollars
+from gateway.contract.money import PRICED_UNITS, parse_dollars, read_when
 from gateway.contract.toml import Path as Place
-from gateway.contract.wording import printable
+from gateway.contract.wording import printable, read_date
 
 _PRICE_REMEDY = 'write dollars per unit in quotes, as { per_second = "0.000725" }'
+_WHEN_REMEDY = "write a value, a list of values, or bounds, as { image_megapixels = { at_least = 1.5 } }"
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -51,6 +52,26 @@ class Complaints:
                 parse_dollars(amount)
             except ValueError as error:
                 self._note((*place, unit), printable(str(error)), f'write dollars per unit, as {unit} = "0.000725"')
+
+    def _want_tiers(self, place: Place, tiers: Sequence[PriceTier]) -> None:
+        for index, tier in enumerate(tiers):
+            for key in ("when", "price"):
+                if not getattr(tier, key):
+                    self._note((*place, index, key), "it is empty", "write when it holds, and what it costs then")
+            for fact, said in dict(tier.when).items():
+                try:
+                    read_when({fact: said})
+                except ValueError as error:
+                    problem, _, remedy = str(error).partition("; ")
+                    self._note((*place, index, "when", fact), printable(problem), remedy or _WHEN_REMEDY)
+            self._want_price((*place, index, "price"), dict(tier.price))
+
+    def _want_date(self, place: Place, date: str) -> None:
+        try:
+            if date:
+                read_date(date)
+        except ValueError as error:
+            self._note(place, printable(str(error)), 'write it as "2026-08-21", or as much of it as is known')
 
     def _want_output(self, place: Place, output: OutputSection) -> None:
         if _OUTPUT_PATH.fullmatch(output.path) is None:

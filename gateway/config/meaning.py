@@ -15,6 +15,7 @@ from gateway.config.model import Config, ModelSection, OfferSection
 from gateway.config.secret import Secret, SecretMissing, resolve
 from gateway.config.shape import Problem, did_you_mean
 from gateway.contract.money import parse_dollars
+from gateway.contract.route import QUALITIES
 from gateway.contract.toml import Path as Place
 from gateway.contract.wording import printable
 from gateway.store.address import AddressWrong, SqliteAddress, read_address
@@ -166,7 +167,10 @@ class Meaning(Complaints):
         if offer.concurrency < 0:
             self._note((*place, "concurrency"), "it is negative", "write 0 for no limit")
         self._want_version((*place, "version"), offer.version)
+        self._want_one_of((*place, "quality"), offer.quality, QUALITIES)
         self._want_price((*place, "price"), offer.price)
+        self._want_tiers((*place, "price_tiers"), offer.price_tiers)
+        self._want_date((*place, "date"), offer.date)
         self._want_output((*place, "output"), offer.output)
 
     def _read_schema(self, place: Place, model: ModelSection) -> None:

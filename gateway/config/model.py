@@ -111,11 +111,21 @@ class OutputSection(Section, kw_only=True, frozen=True):
     form: str = ""  # "list", "one", "text"; empty: as it is
 
 
+class PriceTier(Section, kw_only=True, frozen=True):
+    """Another price for some inputs; the first that fits holds alone."""
+
+    when: dict[str, Any]  # fact of the input → a value, a list of them, or bounds
+    price: dict[str, str]
+
+
 class OfferSection(Section, kw_only=True, frozen=True):
     provider: str
     name: str
     version: str = ""  # public version (64 hex) it serves; empty: the model's
     price: dict[str, str] = msgspec.field(default_factory=dict)  # {per_second = "0.000725"}
+    price_tiers: tuple[PriceTier, ...] = ()  # before it, in this order
+    source: str = ""  # of the price
+    date: str = ""  # of the source
     region: str = ""
     input: InputSection = InputSection()
     output: OutputSection = OutputSection()
@@ -123,6 +133,8 @@ class OfferSection(Section, kw_only=True, frozen=True):
     capabilities: tuple[str, ...] = ()
     concurrency: int = 0
     fallback: bool = False
+    quality: str = "full"  # "reduced": what it makes is less than the model promises
+    equivalent: str = ""  # a name: offers that share it may stand in for each other across versions
 
 
 class ModelSection(Section, kw_only=True, frozen=True):

@@ -105,7 +105,8 @@ class PolicyFiles:
         changes += [f"~{name}" for name in new.keys() & old.keys() if new[name] != old[name]]
         return ", ".join(sorted(changes, key=lambda change: change[1:])) or "the same policies in other words"
 
-    def _files(self) -> Iterator[Path]:
+    def files(self) -> Iterator[Path]:
+        """Those that are there now, in the order in which their policies are asked."""
         for path in self._paths:
             if path.is_dir():
                 yield from sorted(file for file in path.glob("*.toml") if not file.name.startswith("."))
@@ -114,7 +115,7 @@ class PolicyFiles:
 
     def _fingerprint(self) -> Fingerprint:
         marks = []
-        for file in self._files():
+        for file in self.files():
             try:
                 state = file.stat()
             except OSError:
@@ -128,7 +129,7 @@ class PolicyFiles:
         homes: dict[str, Path] = {}
         wrong: list[str] = []
         digest = hashlib.sha256()
-        for file in self._files():
+        for file in self.files():
             try:
                 content = file.read_bytes()
                 digest.update(len(content).to_bytes(8, "big") + content)
@@ -143,7 +144,7 @@ class PolicyFiles:
                 continue
             except OSError as error:
                 reason = f"it cannot be read ({error.strerror})"
-                wrong.append(str(refuse(reason, place=str(file), remedy="correct the path in [policies] files")))
+                wrong.append(str(refuse(reason, place=str(file), remedy="correct the path")))
                 continue
             for policy in found:
                 if policy.name in homes:

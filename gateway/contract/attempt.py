@@ -79,6 +79,7 @@ class Attempt(msgspec.Struct, kw_only=True, frozen=True):
     run_seconds: float | None = None  # most it may run, from when the provider began; None: any time
     run_deadline_at: datetime | None = None  # what that comes to, once it runs
     is_fallback: bool = False
+    quality: str = "full"  # of the offer, as declared
     reason: Reason | None = None  # why it was chosen, when it was
     status: AttemptStatus = AttemptStatus.INTENT
     handle: dict[str, str] | None = None
@@ -97,4 +98,5 @@ class Attempt(msgspec.Struct, kw_only=True, frozen=True):
     look_at: datetime | None = None  # given up, and looked for again then; None: no more, or not yet
     looks: int = 0  # … so often, since it was given up or found
     expected_nanos: int | None = None
+    reserved_nanos: int | None = None  # put aside for it under budgets; None: it falls under none
     cost: Cost = UNKNOWN_COST

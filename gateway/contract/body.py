@@ -49,6 +49,7 @@ class AttemptBody(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True)
     code: str | msgspec.UnsetType = msgspec.UNSET  # of the failure, e.g. "rate_limited"
     message: str | msgspec.UnsetType = msgspec.UNSET
     fallback: bool = False
+    degraded: bool = False  # on an offer declared as less than the model promises
     reason: str | msgspec.UnsetType = msgspec.UNSET  # why this candidate, at that moment
     maybe_billed: bool = False  # nobody knows what became of it, or what it cost until it was stopped
     pays_twice: bool = False  # begun, as the policy allows, while another may have been running
@@ -72,6 +73,7 @@ class RoutingBody(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True)
     version: str | msgspec.UnsetType = msgspec.UNSET  # the version that served
     policy: str | msgspec.UnsetType = msgspec.UNSET
     fallback: bool = False
+    degraded: bool = False  # who serves it is declared as less than the model promises
     cost: CostBody | msgspec.UnsetType = msgspec.UNSET  # of all attempts, once the prediction has ended
     # The most that may have been billed beside the one bill it was to have; only where something may have been.
     double_bill_upper_bound: CostBody | msgspec.UnsetType = msgspec.UNSET
@@ -166,6 +168,7 @@ def routing_body(prediction: Prediction) -> RoutingBody:
     serving = prediction.serving
     if serving is not None:
         body.update(provider=serving.provider, version=serving.version, fallback=serving.is_fallback)
+        body["degraded"] = serving.quality != "full"
     if prediction.plan is not None:
         body["policy"] = prediction.plan.policy
     if prediction.is_terminal:
@@ -221,6 +224,7 @@ def _attempt_body(attempt: Attempt) -> AttemptBody:
         started_at=timestamp(attempt.begun_at),
         cost=_cost(attempt.cost.nanos, attempt.cost.basis),
         fallback=attempt.is_fallback,
+        degraded=attempt.quality != "full",
         maybe_billed=may_be_billed(attempt),
         pays_twice=attempt.pays_twice,
         **body,

@@ -22,7 +22,7 @@ Our exception hierarchy:
       · CallbackForged             a callback whose signature does not fit
       · ProviderFailure            one attempt failed; carries its verdict
           · NotSent                no byte left us                                     FAIL_OVER
-              · PoolExhausted, InputUnfit, SendWithheld: our own side of it
+              · PoolExhausted, InputUnfit, SendWithheld, BudgetSpent: our own side of it
           · Refused                the provider said no before anything ran
               · InputRefused       the input is bad, and would be bad elsewhere        FINAL
               · InputModerated     the input was refused by a content filter           FINAL
@@ -260,6 +260,17 @@ class SendWithheld(NotSent):
 
     code = "send_withheld"
     blame = Blame.LOCAL
+
+
+class BudgetSpent(NotSent):
+    """A budget has not enough left for it. `bars_fallback`: nor is the fallback there for that."""
+
+    code = "budget_spent"
+    blame = Blame.LOCAL
+
+    def __init__(self, message: str = "", *, bars_fallback: bool = False) -> None:
+        super().__init__(message)
+        self.bars_fallback = bars_fallback
 
 
 class InputUnfit(NotSent):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.errors import DeadlineExceeded
+from gateway.contract.money import REPORTED_AS, CostBasis
 from gateway.contract.prediction import Prediction, Status
 
 _COLD_START = ("cold_start_time", "cold_start_seconds", "setup_time", "boot_time")  # seconds, where a provider tells
@@ -92,6 +93,27 @@ def waste_of(prediction: Prediction, attempt: Attempt) -> str | None:
     if attempt.status in (AttemptStatus.SUCCEEDED, AttemptStatus.CANCELED):
         return "canceled" if prediction.winner is None else "loser"
     return None
+
+
+class Drift(NamedTuple):
+    """Nano-dollars of one attempt: what it was thought to cost, and what it did."""
+
+    expected: int
+    billed: int
+    is_most: bool  # what was expected is the most that it could cost: tokens are as many as were allowed
+
+
+def drift_of(attempt: Attempt) -> Drift | None:
+    """
+    None where the bill says nothing of the estimate: there is no result, or one of them is unknown, or it was reckoned
+    from the same input as the estimate was, because its provider tells neither money nor units.
+    """
+    if attempt.status not in (AttemptStatus.SUCCEEDED, AttemptStatus.COLLECTING) or attempt.expected_nanos is None:
+        return None
+    told = {unit for unit, names in REPORTED_AS.items() if any(name in attempt.metrics for name in names)}
+    if attempt.cost.nanos is None or (attempt.cost.basis is not CostBasis.REPORTED and not told):
+        return None
+    return Drift(attempt.expected_nanos, attempt.cost.nanos, "output_tokens" in told)
 
 
 def current_of(prediction: Prediction) -> Attempt | None:

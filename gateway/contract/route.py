@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.contract.budget import Hold
 from gateway.contract.money import Price
 
 
@@ -104,6 +105,9 @@ class OutputMapping(msgspec.Struct, kw_only=True, frozen=True):
                 return value
 
 
+QUALITIES = ("full", "reduced")  # reduced: what it makes is less than the model promises
+
+
 class Offer(msgspec.Struct, kw_only=True, frozen=True):
     """One provider's way to serve a model, as configured."""
 
@@ -121,6 +125,18 @@ class Offer(msgspec.Struct, kw_only=True, frozen=True):
     output: OutputMapping = OutputMapping()
     options: dict[str, Any] = msgspec.field(default_factory=dict)  # passed to the adapter, e.g. {"route": "images"}
     concurrency: int | None = None  # most attempts in flight here
+    quality: str = "full"  # of QUALITIES
+    equivalent: str | None = None  # a class of offers, across versions, of which any may stand in for another
+
+    @property
+    def own_name(self) -> str:
+        """How a policy names this one offer: `provider#2`, the second of the provider's for the model."""
+        name = self.id.rpartition("@")[2]
+        return name if "#" in name else f"{name}#1"
+
+    def is_called(self, name: str) -> bool:
+        """Whether a policy means it by `name`, its own or its provider's."""
+        return name == self.provider or ("#" in name and name == self.own_name)
 
 
 class BreakerState(enum.StrEnum):
@@ -182,6 +198,7 @@ class Choice(msgspec.Struct, kw_only=True, frozen=True):
     expected_nanos: int | None = None
     expected_seconds: float | None = None
     is_fallback: bool = False
+    quality: str = "full"  # of the offer, as declared
 
 
 class Plan(msgspec.Struct, kw_only=True, frozen=True):
@@ -199,6 +216,7 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
     start_seconds: float | None = None  # most it may wait at its provider until it runs; None: any
     run_seconds: float | None = None  # most it may run; None: any
     wait_seconds: float | None = None
+    holds: tuple[Hold, ...] = ()  # of the budgets it falls under
 
     @property
     def kept(self) -> tuple[Choice, ...]:

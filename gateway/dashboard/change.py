@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from gateway.contract.model import Model
-from gateway.contract.money import format_dollars
+from gateway.contract.money import Price, format_dollars
 
 Listing = Mapping[str, str]  # offer → its price in words
 
 
 def listing_of(models: Iterable[Model]) -> dict[str, str]:
-    return {
-        offer.id: ", ".join(f"{format_dollars(nanos)} for {unit}" for unit, nanos in offer.price.parts) or "no price"
-        for model in models
-        for offer in model.offers
-    }
+    return {offer.id: _price(offer.price) for model in models for offer in model.offers}
+
+
+def _price(price: Price) -> str:
+    plain = ", ".join(f"{format_dollars(nanos)} for {unit}" for unit, nanos in price.parts) or "no price"
+    return "; ".join([*(f"{_price(tier.price)} where {tier.text}" for tier in price.tiers), plain])
 
 
 def changes_between(before: Listing, after: Listing) -> list[str]:

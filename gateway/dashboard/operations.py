@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from typing import Protocol
 
 import msgspec
 
+from gateway.contract.budget import Rule
 from gateway.contract.clock import Clock
 from gateway.contract.prediction import Prediction
 from gateway.dashboard.account import Account
 from gateway.dashboard.act import Acts, line_of
+from gateway.dashboard.budget import budgets_of
 from gateway.dashboard.change import changes_between, listing_of
 from gateway.dashboard.detail import detail_of, links_in
 from gateway.dashboard.feed import Feed
 from gateway.dashboard.journal import Journal
 from gateway.dashboard.row import row_of
-from gateway.dashboard.shape import Audit, Detail, Ledger, Overview, Row, Rows
+from gateway.dashboard.shape import Audit, Budgets, Detail, Ledger, Overview, Row, Rows
 from gateway.dashboard.shown import About
 from gateway.dashboard.view import View
 from gateway.store.protocol import Backlog, Search, Store
@@ -46,7 +48,11 @@ class Draining(Protocol):
 
 
 class Operations:
-    """`base` is our public URL without a slash at its end. Every verb may raise StoreError."""
+    """
+    `base` is our public URL without a slash at its end, `budgets` gives those of the policies as they are now.
+
+    Every verb may raise StoreError.
+    """
 
     def __init__(
         self,
@@ -59,6 +65,7 @@ class Operations:
         engine: Draining,
         clock: Clock,
         base: str,
+        budgets: Callable[[], Sequence[Rule]] = tuple,
     ) -> None:
         self.acts = acts
         self._store = store
@@ -68,6 +75,7 @@ class Operations:
         self._account = Account(store, clock)
         self._clock = clock
         self._base = base
+        self._rules = budgets
         self._backlog: Sequence[Backlog] = ()
         self._backlog_at = -BACKLOG_SECONDS
         self._feed = Feed(
@@ -113,6 +121,11 @@ class Operations:
 
     async def ledger(self, *, hours: int, limit: int) -> Ledger:
         return await self._account.read(hours=hours, limit=limit)
+
+    async def budgets(self, *, limit: int) -> Budgets:
+        now = self._clock.now()
+        rows = await self._store.spending(ends_after=now, limit=limit)
+        return budgets_of(self._rules(), rows, now=now, is_all=len(rows) < limit)
 
     async def audit(self, *, before: int | None, limit: int) -> Audit:
         return Audit(lines=tuple(line_of(row) for row in await self._store.audit(before=before, limit=limit)))

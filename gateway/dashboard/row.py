@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from gateway.contract.attempt import Attempt, AttemptStatus
+from gateway.contract.money import basis_of
 from gateway.contract.prediction import Prediction
 from gateway.dashboard.shape import Row
 from gateway.dashboard.shown import ROW_CHARACTERS, ROW_FILES, cut, shown_output
@@ -29,6 +30,7 @@ def row_of(prediction: Prediction, *, now: datetime, base: str) -> Row:
         is_fallback=serving is not None and serving.is_fallback,
         nanos=nanos,
         is_cost_known=is_cost_known,
+        basis=basis_of(attempt.cost for attempt in prediction.attempts if not is_free(attempt)).value,
         error_code=prediction.failure.code if prediction.failure is not None else None,
         error=cut(prediction.error, ROW_CHARACTERS).text if prediction.error is not None else None,
         output=shown_output(prediction.output, base=base, characters=ROW_CHARACTERS, files=ROW_FILES),

@@ -216,6 +216,7 @@ class Row(Shape, kw_only=True, frozen=True):
     is_fallback: bool
     nanos: int | None
     is_cost_known: bool
+    basis: str  # of the cost: reported, computed, unknown
     error_code: str | None
     error: str | None
     output: tuple[Shown, ...] = ()  # the first few
@@ -332,6 +333,42 @@ class Ledger(Shape, kw_only=True, frozen=True):
     double_bill_upper_bound: Exposure
     lines: tuple[MaybeLine, ...]
     is_all: bool  # False: there are more, and both sums are too small
+
+
+# -- GET /ops/v1/budgets ---
+
+
+class BudgetRule(Shape, kw_only=True, frozen=True):
+    """As a policy says it."""
+
+    policy: str
+    budget: str
+    limit_nanos: int
+    per: str  # hour, day, month
+    by: str  # policy, key, label:NAME
+    when_spent: str  # refuse, cheapest, local
+    unknown_nanos: int | None  # set aside for an unknown price; None: such offers are left out
+
+
+class BudgetLine(Shape, kw_only=True, frozen=True):
+    """What has come of a budget in a window that runs: `of` one key or label, or empty, of all that count together."""
+
+    budget: str
+    by: str
+    of: str
+    per: str
+    window: str  # 2026-11-24T13, 2026-11-24 or 2026-11, in UTC
+    ends_at: datetime
+    limit_nanos: int
+    spent_nanos: int
+    reserved_nanos: int  # set aside for what is under way, or may have been billed
+    left_nanos: int
+
+
+class Budgets(Shape, kw_only=True, frozen=True):
+    rules: tuple[BudgetRule, ...]
+    lines: tuple[BudgetLine, ...]  # the first to end first
+    is_all: bool  # False: there are more lines
 
 
 # -- what buttons send, and the trail they leave ---

@@ -86,6 +86,7 @@ def new_attempt(
     now: datetime,
     pays_twice: bool = False,
     submit_seconds: float | None = None,
+    reserved_nanos: int | None = None,
 ) -> Attempt:
     """The intent: what will be sent once this is durable. `submit_seconds`: most its answer may take; None: any."""
     number = len(prediction.attempts) + 1
@@ -107,7 +108,9 @@ def new_attempt(
         start_deadline_at=min(start_deadline, deadline) if start_deadline is not None else None,
         run_seconds=plan.run_seconds or None,
         is_fallback=choice.is_fallback,
+        quality=offer.quality,
         expected_nanos=choice.expected_nanos,
+        reserved_nanos=reserved_nanos,
         pays_twice=pays_twice,
         reason=choice.reasons[0] if choice.reasons else None,
     )

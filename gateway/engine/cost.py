@@ -11,7 +11,7 @@ from gateway.contract.fact import Fact, Phase
 from gateway.contract.money import UNKNOWN_COST, Cost, CostBasis, Price
 from gateway.contract.prediction import Prediction
 from gateway.contract.route import Offer
-from gateway.routing.unit import measured_units
+from gateway.routing.unit import measured_units, price_for
 
 
 def settle(price: Price, fact: Fact, *, input: dict[str, Any], run_seconds: float | None) -> Cost:
@@ -25,10 +25,11 @@ def settle(price: Price, fact: Fact, *, input: dict[str, Any], run_seconds: floa
         return fact.cost
     if not price.is_known:
         return UNKNOWN_COST
+    holding = price_for(price, input)
     if fact.phase is Phase.SUCCEEDED:
-        nanos = price.of(measured_units(fact.metrics, run_seconds, input=input))
-    elif price.per_second is not None:
-        nanos = Price(per_second=price.per_second).of(measured_units(fact.metrics, run_seconds))
+        nanos = holding.of(measured_units(fact.metrics, run_seconds, input=input))
+    elif "seconds" in (holding if holding.is_known else price).units:
+        nanos = Price(per_second=holding.per_second).of(measured_units(fact.metrics, run_seconds))
     else:
         nanos = 0
     return Cost(nanos=nanos, basis=CostBasis.COMPUTED if nanos is not None else CostBasis.UNKNOWN)

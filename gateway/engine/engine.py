@@ -26,9 +26,11 @@ from gateway.engine.cost import cost_of
 from gateway.engine.doubt import Doubts
 from gateway.engine.news import News
 from gateway.engine.parts import Parts
+from gateway.engine.purse import Purse, settle
 from gateway.engine.report import names_another_job
 from gateway.engine.run import Run
 from gateway.engine.search import Search
+from gateway.engine.sweep import SWEEP_SECONDS, Sweep
 from gateway.engine.watch import Changes, Watchers
 from gateway.engine.worker import Leasing, Worker
 from gateway.store.protocol import Applied, Created, CreateResult, Held, Lease, Store
@@ -66,6 +68,7 @@ class Engine:
         self._wake_outbox = wake_outbox
         self._leasing = leasing or Leasing()
         self._search = Search(parts, store)
+        self._sweep = Sweep(store, parts.clock)
         self._watchers = Watchers(store, is_driven=lambda id: self._worker.run(id) is not None)
         self._worker = Worker(
             worker_id, store, self._new_run, clock=parts.clock, leasing=self._leasing, let_go=self._watchers.let_go
@@ -98,6 +101,7 @@ class Engine:
         self._worker.keep(self._news.run(), name="turnout-news")
         settling = self._worker.every(self._leasing.claim, self._doubts.settle)
         self._worker.keep(settling, name="turnout-doubts")
+        self._worker.keep(self._worker.every(SWEEP_SECONDS, self._sweep_budgets), name="turnout-budgets")
 
     def begin_drain(self) -> None:
         """Take nothing new, and let waiting callers and streams go with what there is."""
@@ -240,7 +244,7 @@ class Engine:
 
     def _new_prediction(self, request: Request, owner: str, cancel_after_seconds: float | None) -> Prediction:
         now = self._parts.clock.now()
-        policy = self._parts.planner.policy(request, owner=owner)
+        policy = self._parts.planner.policy(request, owner=owner, now=now)
         seconds = policy.limits.deadline_seconds
         if cancel_after_seconds is not None:
             seconds = min(seconds, cancel_after_seconds)
@@ -267,7 +271,14 @@ class Engine:
                 proven = term
             return prediction
 
-        run = Run(held.prediction, self._parts, commit, lambda: self._worker.holds_since(proven), self._search.find)
+        run = Run(
+            held.prediction,
+            self._parts,
+            commit,
+            purse=Purse(self._store, fence=held.lease.fence),
+            may_send=lambda: self._worker.holds_since(proven),
+            find=self._search.find,
+        )
         return run
 
     def _heard(self, prediction: Prediction) -> None:
@@ -343,7 +354,13 @@ class Engine:
                 self._parts.observer.prediction_ended(applied.prediction)
             elif isinstance(effect, Notify):
                 self._wake_outbox()
+        await settle(self._store, applied)
         return applied
+
+    async def _sweep_budgets(self) -> None:
+        # A budget that is taken away leaves its last reservations as they are: nobody asks for them.
+        if self._parts.planner.budgets():
+            await self._sweep.step()
 
 
 def _newer(one: Prediction | None, other: Prediction) -> Prediction:

@@ -19,6 +19,7 @@ from gateway.engine.agenda import Agenda
 from gateway.engine.cost import cost_of
 from gateway.engine.feedback import Feedback
 from gateway.engine.parts import Parts
+from gateway.engine.purse import Purse
 from gateway.engine.seam import Link
 from gateway.engine.search import Find
 
@@ -36,10 +37,18 @@ class Hand:
     """
 
     def __init__(
-        self, prediction: Prediction, parts: Parts, commit: Commit, *, may_send: Callable[[], bool], find: Find
+        self,
+        prediction: Prediction,
+        parts: Parts,
+        commit: Commit,
+        *,
+        purse: Purse,
+        may_send: Callable[[], bool],
+        find: Find,
     ) -> None:
         self.prediction = prediction
         self.parts = parts
+        self.purse = purse
         self.may_send = may_send  # is the lease certainly ours, by this process's own clock?
         self.find = find
         self.agenda = Agenda(parts)

@@ -8,7 +8,15 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from gateway.contract.attempt import Attempt, AttemptStatus
-from gateway.contract.errors import EngineFailed, LeaseLost, OutcomeUnknown, PredictionUnreadable, StoreError
+from gateway.contract.errors import (
+    BudgetSpent,
+    EngineFailed,
+    Failure,
+    LeaseLost,
+    OutcomeUnknown,
+    PredictionUnreadable,
+    StoreError,
+)
 from gateway.contract.fact import AttemptEnded, Collected, DeadlinePassed, GivenUp, Planned, SubmitFailed
 from gateway.contract.prediction import Prediction
 from gateway.contract.route import Plan
@@ -20,6 +28,7 @@ from gateway.engine.inquiry import Inquiry
 from gateway.engine.lifecycle import open_attempts
 from gateway.engine.orphan import next_look
 from gateway.engine.parts import Parts
+from gateway.engine.purse import Purse, without
 from gateway.engine.search import Find
 from gateway.engine.submission import Submission
 from gateway.engine.withdrawal import Withdrawal
@@ -36,9 +45,16 @@ class Run:
     """
 
     def __init__(
-        self, prediction: Prediction, parts: Parts, commit: Commit, may_send: Callable[[], bool], find: Find
+        self,
+        prediction: Prediction,
+        parts: Parts,
+        commit: Commit,
+        *,
+        purse: Purse,
+        may_send: Callable[[], bool],
+        find: Find,
     ) -> None:
-        self._hand = Hand(prediction, parts, commit, may_send=may_send, find=find)
+        self._hand = Hand(prediction, parts, commit, purse=purse, may_send=may_send, find=find)
         self._inquiry = Inquiry(self._hand)
         self._withdrawal = Withdrawal(self._hand, self._inquiry)
         self._submission = Submission(self._hand, self._withdrawal)
@@ -131,9 +147,18 @@ class Run:
         if len(prediction.attempts) >= plan.max_attempts:
             await self._give_up_or_watch(plan)
             return
+        refused: dict[str, BudgetSpent] = {}
         for choice in choose(prediction, plan, pays_twice=pays_twice):
-            if await self._submission.begin(choice, plan, pays_twice=pays_twice):
-                return
+            if choice.is_fallback and any(one.bars_fallback for one in refused.values()):
+                continue
+            try:
+                if await self._submission.begin(choice, plan, refused, pays_twice=pays_twice):
+                    return
+            except BudgetSpent as spent:
+                refused[choice.offer] = spent
+        if refused:
+            await self._give_up_or_watch(without(plan, refused), next(iter(refused.values())).failure)
+            return
         seconds = planner.again_seconds(prediction, plan)
         if seconds is not None and plan.wait_seconds is not None and plan.wait_seconds < hand.left_seconds():
             await hand.commit(Planned(plan=plan))
@@ -141,12 +166,12 @@ class Run:
             return
         await self._give_up_or_watch(plan)
 
-    async def _give_up_or_watch(self, plan: Plan) -> None:
+    async def _give_up_or_watch(self, plan: Plan, failure: Failure | None = None) -> None:
         if open_attempts(self.prediction):
             await self._watch(None)  # an unknown one may still report, until the deadline
             return
         await self._hand.commit(Planned(plan=plan))
-        await self._hand.commit(GivenUp(failure=exhausted(self.prediction, plan)))
+        await self._hand.commit(GivenUp(failure=failure or exhausted(self.prediction, plan)))
 
     # -- watching --------------------------------------------------------------------------------------------------
 

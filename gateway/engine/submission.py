@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from datetime import timedelta
 
 from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.errors import (
+    BudgetSpent,
     JobFailed,
     LeaseLost,
     OutcomeUnknown,
@@ -20,7 +22,9 @@ from gateway.contract.provider import Cancel
 from gateway.contract.route import Choice, Offer, Plan
 from gateway.engine.attempt import new_attempt, send, submit_limit
 from gateway.engine.hand import Hand, break_off
+from gateway.engine.purse import without
 from gateway.engine.seam import Link
+from gateway.engine.sweep import PATIENCE_SECONDS
 from gateway.engine.withdrawal import Withdrawal
 
 log = logging.getLogger("turnout.engine")
@@ -31,8 +35,12 @@ class Submission:
         self._hand = hand
         self._withdrawal = withdrawal
 
-    async def begin(self, choice: Choice, plan: Plan, *, pays_twice: bool) -> bool:
-        """False: this candidate cannot be tried now, and nothing was written."""
+    async def begin(self, choice: Choice, plan: Plan, refused: Mapping[str, BudgetSpent], *, pays_twice: bool) -> bool:
+        """
+        False: this candidate cannot be tried now, and nothing was written. Raises BudgetSpent, nor was anything then.
+
+        `refused`: offers of the plan that a budget did not let through.
+        """
         hand, parts = self._hand, self._hand.parts
         offer, link = parts.offer(choice.offer), parts.links.get(choice.provider)
         if offer is None or link is None:
@@ -40,6 +48,12 @@ class Submission:
         ticket = parts.breakers.admit(offer.id)
         if ticket is None:
             return False
+        asked_at = parts.clock.monotonic()
+        try:
+            reserved = await hand.purse.reserve(hand.prediction, len(hand.prediction.attempts) + 1, choice, plan)
+        except BaseException:
+            ticket.neutral()
+            raise
         attempt = new_attempt(
             hand.prediction,
             offer,
@@ -49,21 +63,44 @@ class Submission:
             now=hand.now(),
             pays_twice=pays_twice,
             submit_seconds=submit_limit(hand.prediction, link, offer, parts.timing),
+            reserved_nanos=reserved,
         )
         if hand.prediction.attempts:
             parts.observer.failed_over(hand.prediction, hand.prediction.attempts[-1])
         before = hand.prediction.revision
         try:
-            await hand.commit(Begun(attempt=attempt, plan=plan))
+            await hand.commit(Begun(attempt=attempt, plan=without(plan, refused)))
         except StoreError:
             ticket.neutral()
             raise
         if hand.prediction.revision == before or len(hand.prediction.attempts) < attempt.number:
             ticket.neutral()  # canceled, ended or expired in the meantime: the loop will see
+            await hand.purse.release(hand.prediction, attempt)
             return True
         hand.feedback.begun(hand.prediction, attempt, ticket)
-        await self._send(attempt, offer, link)
+        is_late = parts.clock.monotonic() - asked_at > PATIENCE_SECONDS
+        if reserved is None or not is_late or await self._reserve_again(attempt, choice, plan):
+            await self._send(attempt, offer, link)
         return True
+
+    async def _reserve_again(self, attempt: Attempt, choice: Choice, plan: Plan) -> bool:
+        """
+        False: it ended without being sent.
+
+        Its intent took so long to be written that the sweep may have taken it for one that will never come.
+        """
+        hand = self._hand
+        while True:
+            try:
+                await hand.purse.reserve(hand.prediction, attempt.number, choice, plan)
+            except BudgetSpent as spent:
+                await hand.commit(SubmitFailed(attempt=attempt.number, failure=spent.failure))
+                return False
+            except StoreError as error:
+                log.warning("prediction %s is not sent before its budgets answer: %s", hand.prediction.id, error)
+                await asyncio.sleep(hand.parts.timing.store_pause)
+            else:
+                return True
 
     async def resend(self, attempt: Attempt) -> None:
         """The same bytes with the same id, where the provider starts no second job for them."""

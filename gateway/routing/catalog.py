@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from gateway.config.model import ModelSection, OfferSection, Provider
+from gateway.config.model import ModelSection, OfferSection, PriceTier, Provider
 from gateway.contract.errors import refuse
 from gateway.contract.model import Model, Version
-from gateway.contract.money import PRICED_UNITS, Price, parse_dollars
+from gateway.contract.money import PRICED_UNITS, Price, Tier, parse_dollars, read_when
 from gateway.contract.provider import Callbacks, Cancel, Capabilities
 from gateway.contract.route import InputMapping, Offer, OutputMapping
 from gateway.contract.wording import nearest
@@ -88,9 +88,9 @@ class Catalog:
         return model.offers if model is not None else ()
 
 
-def read_price(price: Mapping[str, str], *, place: str) -> Price:
-    """`{"per_second": "0.000725"}` → Price. Raises ConfigurationError."""
-    rates: dict[str, int] = {}
+def read_price(price: Mapping[str, str], tiers: Sequence[PriceTier] = (), *, place: str) -> Price:
+    """`{"per_second": "0.000725"}` → Price; `tiers` hold before it. Raises ConfigurationError."""
+    rates: dict[str, Any] = {}
     for unit, amount in price.items():
         if unit not in PRICED_UNITS:
             near = nearest(unit, PRICED_UNITS)
@@ -100,7 +100,16 @@ def read_price(price: Mapping[str, str], *, place: str) -> Price:
             rates[unit] = parse_dollars(amount)
         except ValueError as error:
             raise refuse(str(error), place=place, remedy=f'write dollars per unit, as {unit} = "0.000725"') from None
-    return Price(**rates)
+    return Price(**rates, tiers=tuple(_read_tier(tier, f"{place}, tier {i}") for i, tier in enumerate(tiers, 1)))
+
+
+def _read_tier(tier: PriceTier, place: str) -> Tier:
+    try:
+        when = read_when(tier.when)
+    except ValueError as error:
+        problem, _, remedy = str(error).partition("; ")
+        raise refuse(problem, place=place, remedy=remedy or "write a value, a list of values, or bounds") from None
+    return Tier(when=when, price=read_price(tier.price, place=place))
 
 
 def derived_version(name: str, schema: dict[str, Any] | None) -> str:
@@ -195,7 +204,7 @@ class _Reading:
             version=section.version or default,
             # Only what the offer itself states: the model's version is a name of ours, and may mean nothing there.
             remote_version=section.version or None,
-            price=read_price(section.price, place=place),
+            price=read_price(section.price, section.price_tiers, place=place),
             region=section.region or (provider.region if provider is not None else "") or None,
             capabilities=frozenset(section.capabilities) | _words(capabilities),
             is_fallback=section.fallback,
@@ -209,6 +218,8 @@ class _Reading:
             output=OutputMapping(path=section.output.path, form=section.output.form),
             options=section.options,
             concurrency=section.concurrency or None,
+            quality=section.quality,
+            equivalent=section.equivalent or None,
         )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace
 
+from gateway.contract.budget import Rule
 from gateway.contract.errors import NotFound
-from gateway.contract.model import Model
-from gateway.contract.money import Units
+from gateway.contract.money import Price, Units
 from gateway.contract.prediction import Prediction, Request
 from gateway.contract.route import BreakerState, Candidate, Offer, Plan, Signals
 from gateway.contract.wording import nearest
@@ -18,10 +19,12 @@ from gateway.routing.breaker import Breakers
 from gateway.routing.catalog import Catalog
 from gateway.routing.ramp import MOST_LOOK_SECONDS, Place, Ramps
 from gateway.routing.signals import Board
-from gateway.routing.unit import estimated_units
+from gateway.routing.unit import estimated_units, price_for
+from policies.budget import holds, rules
 from policies.document import Policy
-from policies.evaluate import evaluate, matches
+from policies.evaluate import evaluate
 from policies.keep import Code, Demand
+from policies.match import Subject, matches
 from policies.rank import Draw
 from policies.reading import presets
 
@@ -65,8 +68,12 @@ class Planner:
         self._ramps = ramps
         self._presets = {policy.name: policy for policy in presets()}
 
-    def policy(self, request: Request, *, owner: str) -> Policy:
-        """The one asked for, else the model's, else the first of ops' own that matches, else the default."""
+    def policy(self, request: Request, *, owner: str, now: datetime) -> Policy:
+        """
+        The one asked for, else the model's, else the first of ops' own that matches, else the default.
+
+        `now` is when the prediction was made: its policy does not change with the time of day.
+        """
         model = self._catalog().get(request.model)
         policies = self._policies()
         for name in (request.policy, model.policy if model is not None else None):
@@ -74,10 +81,15 @@ class Planner:
             policy = self._named(name, policies) if name else None
             if policy is not None:
                 return policy
+        subject = Subject(
+            model=request.model,
+            key=owner,
+            labels=request.labels,
+            facts=functools.cache(lambda: estimated_units(request.input)),
+            now=now,
+        )
         for policy in policies:
-            if policy.name not in self._presets and matches(
-                policy, model=request.model, key=owner, labels=request.labels
-            ):
+            if policy.name not in self._presets and matches(policy.match, subject):
                 return policy
         return self._named(self._default, policies) or self._presets["balanced"]
 
@@ -87,14 +99,19 @@ class Planner:
         ends = [attempt.ended_at for attempt in prediction.attempts if attempt.ended_at is not None]
         demand = Demand(
             version=request.version,
+            is_pinned=request.is_pinned,
+            key=prediction.owner,
+            labels=request.labels,
             deadline_seconds=(prediction.deadline_at - now).total_seconds(),
             attempts=len(prediction.attempts),
             idle_seconds=(now - max(ends, default=prediction.created_at)).total_seconds(),
         )
-        policy = self.policy(request, owner=prediction.owner)
+        policy = self.policy(request, owner=prediction.owner, now=prediction.created_at)
         place = (prediction.created_at, prediction.id)
         candidates = self._candidates(self._catalog().offers(request.model), request.input, place)
         plan = evaluate(policy, candidates, demand, excluded=excluded, draw=self._draw)
+        if policy.budgets:
+            plan = replace(plan, holds=holds(policy, key=prediction.owner, labels=request.labels, now=now))
         is_kept = bool(plan.choices) and plan.choices[0].kept
         if is_kept:
             self._board.attempt_planned(plan.choices[0].offer)
@@ -111,9 +128,21 @@ class Planner:
         return self._ramps.again_seconds((prediction.created_at, prediction.id), plan.wait_seconds)
 
     def explain(
-        self, model: str, *, version: str | None = None, input: Mapping[str, Any], policy: str | None = None
+        self,
+        model: str,
+        *,
+        version: str | None = None,
+        input: Mapping[str, Any],
+        policy: str | None = None,
+        key: str = "",
+        labels: Mapping[str, str] | None = None,
+        now: datetime,
     ) -> Plan:
-        """The plan that a prediction would get now; nothing is counted. Raises NotFound for a model or policy."""
+        """
+        The plan that a prediction of this key and these labels would get; nothing is counted.
+
+        `now` is the time of day by which policies match. Raises NotFound for a model, a version or a policy.
+        """
         catalog = self._catalog()
         known = catalog.get(model)
         if known is None:
@@ -123,19 +152,33 @@ class Planner:
             raise NotFound(_unknown("version", wanted, [v.id for v in known.versions]))
         if policy is not None and self._named(policy, self._policies()) is None:
             raise NotFound(_unknown("policy", policy, self.policy_names()))
+        request = Request(
+            model=known.slug,
+            version=wanted,
+            is_pinned=version is not None,
+            input=dict(input),
+            policy=policy,
+            labels=dict(labels or {}),
+        )
         return evaluate(
-            self._explained(known, wanted, policy),
+            self.policy(request, owner=key, now=now),
             self._candidates(known.offers, input),
-            Demand(version=wanted, deadline_seconds=EXPLAIN_SECONDS),
+            Demand(
+                version=wanted,
+                is_pinned=request.is_pinned,
+                key=key,
+                labels=request.labels,
+                deadline_seconds=EXPLAIN_SECONDS,
+            ),
             draw=self._draw,
         )
 
+    def budgets(self) -> tuple[Rule, ...]:
+        """Of all policies, in their order."""
+        return tuple(rule for policy in self._policies() for rule in rules(policy))
+
     def policy_names(self) -> list[str]:
         return list(dict.fromkeys([policy.name for policy in self._policies()] + list(self._presets)))
-
-    def _explained(self, model: Model, version: str, policy: str | None) -> Policy:
-        request = Request(model=model.slug, version=version, is_pinned=False, input={}, policy=policy)
-        return self.policy(request, owner="")
 
     def _named(self, name: str, policies: Sequence[Policy]) -> Policy | None:
         return next((policy for policy in policies if policy.name == name), None) or self._presets.get(name)
@@ -157,19 +200,19 @@ class Planner:
         self, offers: Sequence[Offer], input: Mapping[str, Any], place: Place | None = None
     ) -> list[Candidate]:
         # The input is looked at only if a price hangs on it: it may be long.
-        hangs_on_input = any(unit not in _WITHOUT_INPUT for offer in offers for unit, _ in offer.price.parts)
+        hangs_on_input = any(not offer.price.units <= _WITHOUT_INPUT for offer in offers)
         units = estimated_units(input) if hangs_on_input else Units()
-        return [self._candidate(offer, units, place) for offer in offers]
+        return [self._candidate(offer, price_for(offer.price, input), units, place) for offer in offers]
 
-    def _candidate(self, offer: Offer, units: Units, place: Place | None) -> Candidate:
+    def _candidate(self, offer: Offer, price: Price, units: Units, place: Place | None) -> Candidate:
         signals = self._signals(offer, place)
-        if offer.price.per_second is not None:
+        if price.per_second is not None:
             units = replace(units, seconds=signals.run_p50)
         limit = self._limits.get(offer.provider, 0)
         return Candidate(
             offer=offer,
             signals=signals,
-            expected_nanos=offer.price.of(units),
+            expected_nanos=price.of(units),
             expected_seconds=signals.total_p50,
             provider_ready=self._ready(offer.provider),
             provider_full=0 < limit <= self._board.in_flight(offer.provider),

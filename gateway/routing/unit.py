@@ -1,7 +1,8 @@
-"""How much of each priced unit a prediction takes: expected from its input, measured from what came back. No prices."""
+"""How much of each priced unit a prediction takes, and which tier of a price holds: what an input says of money."""
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -9,7 +10,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.contract.money import Units
+from gateway.contract.condition import number_of
+from gateway.contract.money import AUDIO, IMAGE_MEGAPIXELS, REPORTED_AS, RESOLUTION, UNIT_FACTS, Price, Units
 
 # What models call the same thing. The first one present is taken.
 _IMAGES = ("num_outputs", "num_images", "n", "number_of_images", "image_count", "batch_size")
@@ -23,18 +25,40 @@ _SIZE = re.compile(r"\s*(\d{1,6})\s*[xX*×]\s*(\d{1,6})\s*")
 _CHARACTERS_PER_TOKEN = 4
 # Deeper text is not counted: it is no text that a person wrote, and input may be hostile.
 _MAX_DEPTH = 8
-# What is beyond it is a mistake or an attack, and says nothing of what will be made.
-_MAX_AMOUNT = 1e9
 
-_PREDICT_TIME = ("predict_time",)
-_IMAGE_COUNT = ("image_count", "image_output_count")
-_MEGAPIXEL_COUNT = ("image_output_megapixel_count", "megapixel_count")
-_VIDEO_SECONDS = ("video_output_duration_seconds", "video_duration_seconds")
-_AUDIO_SECONDS = ("audio_output_duration_seconds", "audio_duration_seconds")
-_CHARACTER_COUNT = ("character_input_count", "character_count", "characters")
-_INPUT_TOKENS = ("input_token_count", "prompt_tokens", "input_tokens")
-_BILLED_UNITS = ("billable_units", "credits")
-_OUTPUT_TOKENS = ("output_token_count", "completion_tokens", "output_tokens")
+# Whether a film has sound; a sound to begin from may be called so too, and is no answer.
+_AUDIO = ("generate_audio", "enable_audio", "with_audio", "audio", "sound")
+
+
+def price_for(price: Price, input: Mapping[str, Any]) -> Price:
+    """What holds of `price` for this input, before an offer's mapping. One door for the estimate and the bill."""
+    return price.at(functools.partial(fact_of, input)) if price.tiers else price
+
+
+def fact_of(input: Mapping[str, Any], name: str) -> Any:
+    """
+    What `input` says of a fact; None: nothing.
+
+    `resolution` as "720p", `audio` true or false, `image_megapixels` of each image, and every unit that can be expected
+    of an input: whatever the model calls them. Any other name is a key of the input.
+    """
+    if name == RESOLUTION:
+        stated, sides = input.get("resolution"), _sides(input)
+        return stated if stated is not None or sides is None else f"{min(sides):g}p"
+    if name == AUDIO:
+        return next((input[key] for key in _AUDIO if isinstance(input.get(key), bool)), None)
+    if name == IMAGE_MEGAPIXELS:
+        return _megapixels_each(input)
+    return getattr(estimated_units(input), name) if name in UNIT_FACTS else input.get(name)
+
+
+def keys_of(fact: str) -> frozenset[str]:
+    """Keys of an input of which one must be there for it to say anything of `fact`; none for what is reckoned."""
+    if fact == AUDIO:
+        return frozenset(_AUDIO)
+    if fact in (RESOLUTION, IMAGE_MEGAPIXELS):
+        return frozenset({"resolution" if fact == RESOLUTION else "megapixels", "size", "width"})
+    return frozenset() if fact in UNIT_FACTS else frozenset({fact})
 
 
 def estimated_units(input: Mapping[str, Any], *, run_seconds: float | None = None) -> Units:
@@ -69,17 +93,8 @@ def measured_units(
     With `input`, what the request itself fixed (images, pixels, steps, characters, duration) fills what the provider
     does not report. Tokens and run time are never guessed.
     """
-    reported = Units(
-        seconds=_first(_named(metrics, _PREDICT_TIME), run_seconds),
-        images=_named(metrics, _IMAGE_COUNT),
-        megapixels=_named(metrics, _MEGAPIXEL_COUNT),
-        video_seconds=_named(metrics, _VIDEO_SECONDS),
-        audio_seconds=_named(metrics, _AUDIO_SECONDS),
-        characters=_named(metrics, _CHARACTER_COUNT),
-        input_tokens=_named(metrics, _INPUT_TOKENS),
-        output_tokens=_named(metrics, _OUTPUT_TOKENS),
-        units=_named(metrics, _BILLED_UNITS),
-    )
+    told = {unit: _named(metrics, names) for unit, names in REPORTED_AS.items()}
+    reported = Units(**told | {"seconds": _first(told["seconds"], run_seconds)})
     if input is None:
         return reported
     asked = estimated_units(input)
@@ -104,30 +119,23 @@ def _first(one: float | None, other: float | None) -> float | None:
 def _named(values: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
     for name in names:
         if name in values:
-            return _number(values[name])
+            return number_of(values[name])
     return None
 
 
-def _number(value: Any) -> float | None:
-    """An amount that makes sense; text such as "5" or "5s" counts."""
-    if isinstance(value, str) and len(value) <= 20:
-        try:
-            value = float(value.strip().removesuffix("s"))
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if 0 <= value <= _MAX_AMOUNT else None
-
-
 def _megapixels_each(input: Mapping[str, Any]) -> float | None:
-    width, height = _number(input.get("width")), _number(input.get("height"))
+    sides = _sides(input)
+    return number_of(input.get("megapixels") if sides is None else sides[0] * sides[1] / 1e6)
+
+
+def _sides(input: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Width and height in pixels, as two keys or as one."""
+    width, height = number_of(input.get("width")), number_of(input.get("height"))
     if width is not None and height is not None:
-        return _number(width * height / 1e6)
+        return width, height
     size = input.get("size")
-    if isinstance(size, str) and (found := _SIZE.fullmatch(size)):
-        return _number(int(found[1]) * int(found[2]) / 1e6)
-    return _number(input.get("megapixels"))
+    found = _SIZE.fullmatch(size) if isinstance(size, str) else None
+    return (float(found[1]), float(found[2])) if found else None
 
 
 def _duration(input: Mapping[str, Any]) -> float | None:
@@ -135,7 +143,7 @@ def _duration(input: Mapping[str, Any]) -> float | None:
     if duration is not None:
         return duration
     frames, rate = _named(input, _FRAMES), _named(input, _RATE)
-    return _number(frames / rate) if frames is not None and rate else None
+    return number_of(frames / rate) if frames is not None and rate else None
 
 
 def _characters(input: Mapping[str, Any]) -> float | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from gateway.contract.errors import ConfigurationError, refuse
 from gateway.store._encoding import FILE, decode_prediction, decode_state, providers_of, to_micros
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # The lowest version that may write a file of ours: an earlier one leaves out what a later one relies on. Each later
 # version only adds to the schema, and raises this one only if it must.
 MIN_VERSION = 3

@@ -58,7 +58,7 @@ encode_request = _REQUEST.encode
 
 # Of what a state says, as its first byte. It grows when `Prediction` or what hangs on it is given a field or a word.
 # A state without the byte is of version 1: the first byte of a map, in either form, is none of these.
-CONTRACT_VERSION = 2
+CONTRACT_VERSION = 3
 _VERSIONS = range(2, ord("{"))
 _VERSION = bytes([CONTRACT_VERSION])
 

@@ -6,10 +6,11 @@ import sqlite3
 from collections.abc import Callable
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.contract.errors import PredictionUnreadable
 from gateway.contract.host import host_of
-from gateway.store import _audit, _delivery, _view
+from gateway.store import _audit, _budget, _delivery, _view
 from gateway.store._encoding import (
     FILE,
     decode_prediction,
@@ -26,6 +27,8 @@ from gateway.store.protocol import (
     IdempotencyRow,
     KeptAudit,
     KeptFile,
+    KeptReservation,
+    KeptSpending,
     Record,
     Setting,
     Whole,
@@ -118,13 +121,25 @@ def _audits(db: sqlite3.Connection, after: str | int) -> tuple[list[Record], str
     return [KeptAudit(row=row) for row in rows], rows[-1].id if rows else None
 
 
+def _spending(db: sqlite3.Connection, after: str | int) -> tuple[list[Record], str | int | None]:
+    rows = _budget.spending_after(db, str(after), limit=MOST_RECORDS)
+    return [KeptSpending(row=row) for row in rows], rows[-1].counter if rows else None
+
+
+def _reservations(db: sqlite3.Connection, after: str | int) -> tuple[list[Record], str | int | None]:
+    rows = _budget.reservations_after(db, str(after), limit=MOST_RECORDS)
+    return [KeptReservation(row=row) for row in rows], rows[-1].id if rows else None
+
+
 _TABLES: tuple[Callable[[sqlite3.Connection, str | int], tuple[list[Record], str | int | None]], ...] = (
     _settings,
     _predictions,
     _files,
     _audits,
+    _spending,
+    _reservations,
 )
-_FIRST: tuple[str | int, ...] = ("", 0, "", 0)
+_FIRST: tuple[str | int, ...] = ("", 0, "", 0, "", "")
 
 
 def write(db: sqlite3.Connection, record: Record) -> None:
@@ -142,6 +157,10 @@ def write(db: sqlite3.Connection, record: Record) -> None:
             )
         case KeptAudit(row=row):
             _audit.keep(db, row)
+        case KeptSpending(row=row):
+            _budget.put_spending(db, row)
+        case KeptReservation(row=row):
+            _budget.put_reservation(db, replace(row, fence=0))  # leases are counted anew here
 
 
 def _write_whole(db: sqlite3.Connection, whole: Whole) -> None:

@@ -94,12 +94,28 @@ class Shard:
         return f"{self.tag}x:{topic}"
 
 
+class BudgetKeys:
+    """What budgets are counted by: one slot of its own, since one reservation is of several budgets."""
+
+    def __init__(self, prefix: str) -> None:
+        tag = f"{prefix}:{{budgets}}:"
+        self.spending = f"{tag}spending"  # counter → what it has come to
+        self.windows = f"{tag}windows"  # counters by the end of their window
+        self.reservations = f"{tag}reservations"
+        self.open = f"{tag}open"  # when it was reserved, id
+        self.settled = f"{tag}settled"  # when it was settled, id
+        self.own = f"{tag}store"
+        self.all = [self.spending, self.windows, self.reservations, self.open, self.settled]  # see lua/budget.lua
+
+
 class Keys:
     def __init__(self, prefix: str, shards: int) -> None:
         check_prefix(prefix)
         self.prefix = prefix
         self.shards = tuple(Shard(prefix, index) for index in range(shards))
         self.first = self.shards[0]  # what there is little of lies there
+        self.budgets = BudgetKeys(prefix)
+        self.checked = [*(shard.own for shard in self.shards), self.budgets.own]
         self.changes = f"{prefix}:changed:"  # channel: and the prediction's id
         self.holders = f"{prefix}:holder:"  # channel: and the worker's name
 

@@ -8,6 +8,7 @@ from gateway.contract.errors import PredictionUnreadable, StoreOverloaded
 from gateway.contract.host import host_of
 from gateway.store import _redis_row
 from gateway.store._encoding import from_micros, to_micros
+from gateway.store._redis_budget import Budgets
 from gateway.store._redis_delivery import Deliveries, entry_of, fields_of
 from gateway.store._redis_event import Rows
 from gateway.store._redis_keep import Audit, Files, Settings
@@ -21,6 +22,8 @@ from gateway.store.protocol import (
     IdempotencyRow,
     KeptAudit,
     KeptFile,
+    KeptReservation,
+    KeptSpending,
     Record,
     Setting,
     Whole,
@@ -44,6 +47,7 @@ class Moving:
         files: Files,
         settings: Settings,
         audit: Audit,
+        budgets: Budgets,
     ) -> None:
         self._seat = seat
         self._keys = seat.keys
@@ -53,6 +57,7 @@ class Moving:
         self._files = files
         self._settings = settings
         self._audit = audit
+        self._budgets = budgets
 
     # -- out ---------------------------------------------------------------------------------------------------
 
@@ -74,6 +79,10 @@ class Moving:
             yield KeptFile(row=file)
         async for row in self._audit.all():
             yield KeptAudit(row=row)
+        async for spending in self._budgets.all_spending():
+            yield KeptSpending(row=spending)
+        async for reserved in self._budgets.all_reserved():
+            yield KeptReservation(row=reserved)
 
     async def _whole(self, id: str) -> Whole | None:
         """As of one moment: what changed while it was read is read again."""
@@ -121,6 +130,10 @@ class Moving:
                     await self._files.put(row, is_moved=True)
                 case KeptAudit(row=row):
                     await self._audit.keep(row)
+                case KeptSpending(row=row):
+                    await self._budgets.put_spending(row)
+                case KeptReservation(row=row):
+                    await self._budgets.put_reservation(row)
 
     async def _load_whole(self, whole: Whole) -> None:
         prediction = whole.prediction

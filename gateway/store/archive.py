@@ -17,9 +17,19 @@ from msgspec.structs import replace
 
 from gateway.contract.errors import ConfigurationError, refuse
 from gateway.store._encoding import CONTRACT_VERSION
-from gateway.store.protocol import Delivery, KeptAudit, KeptFile, Record, Setting, Store, Whole
+from gateway.store.protocol import (
+    Delivery,
+    KeptAudit,
+    KeptFile,
+    KeptReservation,
+    KeptSpending,
+    Record,
+    Setting,
+    Store,
+    Whole,
+)
 
-FORMAT = 1
+FORMAT = 2
 _MOST_LINE_BYTES = 1 << 30
 _HEADER_BYTES = 4_096
 # What goes into a store at once.
@@ -40,6 +50,7 @@ class Counts(msgspec.Struct, kw_only=True, frozen=True):
     settings: int = 0
     files: int = 0
     audits: int = 0
+    budgets: int = 0  # windows of them, and reservations
 
     def and_(self, record: Record) -> Counts:
         match record:
@@ -52,11 +63,14 @@ class Counts(msgspec.Struct, kw_only=True, frozen=True):
                 return replace(self, files=self.files + 1)
             case KeptAudit():
                 return replace(self, audits=self.audits + 1)
+            case KeptSpending() | KeptReservation():
+                return replace(self, budgets=self.budgets + 1)
 
     def __str__(self) -> str:
         return (
             f"{self.predictions} predictions with {self.deliveries} deliveries, {self.files} files,"
-            f" {self.settings} settings, {self.audits} audit rows"
+            f" {self.settings} settings, {self.audits} audit rows,"
+            f" {self.budgets} rows of budgets"
         )
 
 
@@ -65,7 +79,7 @@ class End(msgspec.Struct, kw_only=True, frozen=True, tag="end"):
     sha256: str
 
 
-Line = Header | Whole | Setting | KeptFile | KeptAudit | End
+Line = Header | Whole | Setting | KeptFile | KeptAudit | KeptSpending | KeptReservation | End
 Progress = Callable[[Counts], None]
 
 _decode = msgspec.json.Decoder(Line).decode

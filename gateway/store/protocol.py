@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.contract.budget import Refusal, Reservation, Reserved, Spending
 from gateway.contract.fact import Effect, Happening
 from gateway.contract.prediction import Prediction
 
@@ -238,7 +239,15 @@ class KeptAudit(msgspec.Struct, kw_only=True, frozen=True, tag="audit"):
     row: AuditRow
 
 
-Record = Whole | Setting | KeptFile | KeptAudit
+class KeptSpending(msgspec.Struct, kw_only=True, frozen=True, tag="spending"):
+    row: Spending
+
+
+class KeptReservation(msgspec.Struct, kw_only=True, frozen=True, tag="reservation"):
+    row: Reserved
+
+
+Record = Whole | Setting | KeptFile | KeptAudit | KeptSpending | KeptReservation
 
 # An id of something that has changed; None: news may have been missed, so everything is to be looked at anew.
 Heard = Callable[[str | None], None]
@@ -397,6 +406,44 @@ class Store(Protocol):
 
     async def redeliver(self, id: str) -> Redelivery:
         """Make the delivery of a prediction's end due now, as if it had never been tried: same id, same body."""
+        ...
+
+    # -- budgets -----------------------------------------------------------------------------------------------
+
+    async def reserve(self, reservation: Reservation) -> Refusal | None:
+        """
+        Put its money aside under all of its holds, or under none: then the first that has not enough left is told.
+
+        Idempotent by id: the same once more is reserved once, other money or other holds take its place. What is
+        expected to cost nothing always fits. One that was settled with a cost, or that a younger lease has asked for,
+        stays as it is: whoever asks has lost the prediction.
+        """
+        ...
+
+    async def settle(self, id: str, nanos: int | None, *, revision: int, reserved_at: datetime | None = None) -> None:
+        """
+        It came to so much (None: nobody knows, so what was reserved counts), in the windows of its reservation.
+
+        Told again it is corrected, but never by the word of an older `revision` of its prediction. With `reserved_at`
+        only if it was not reserved anew since. Of one that nobody knows (any more) there is nothing to settle.
+        """
+        ...
+
+    async def reservations(
+        self, *, before: datetime, position: str | None = None, limit: int = 500
+    ) -> tuple[list[Reserved], str | None]:
+        """Open ones that were reserved before then, the oldest first, and where to go on."""
+        ...
+
+    async def spending(self, *, ends_after: datetime, limit: int = 1_000) -> list[Spending]:
+        """Of windows that end after then, the first to end first."""
+        ...
+
+    async def forget_spending(self, *, before: datetime, limit: int = 1_000) -> int:
+        """
+        Forget windows that ended before then, but for those with an open reservation, and reservations that were
+        settled before then. How many of both: as many as `limit` of one kind, and there may be more.
+        """
         ...
 
     # -- files -------------------------------------------------------------------------------------------------

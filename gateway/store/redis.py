@@ -13,10 +13,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from gateway.contract.budget import Refusal, Reservation, Reserved, Spending
 from gateway.contract.clock import Clock
 from gateway.contract.errors import refuse
 from gateway.contract.fact import Effect, Happening
 from gateway.contract.prediction import Prediction
+from gateway.store._redis_budget import Budgets
 from gateway.store._redis_delivery import Deliveries
 from gateway.store._redis_event import Rows
 from gateway.store._redis_keep import KEEP, SWAP, Audit, Files, Settings
@@ -50,7 +52,7 @@ from gateway.store.protocol import (
     StoredEvent,
 )
 
-FORMAT = 1  # of keys and rows; it grows when something is added to them
+FORMAT = 2  # of keys and rows; it grows when something is added to them
 # The lowest format that may write beside ours: an earlier one leaves out what we rely on. Raised only if it must be:
 # then nobody may serve from the store any more who does not know it.
 MIN_FORMAT = 1
@@ -70,6 +72,7 @@ class RedisStore:
         self._leases = Leases(seat, self._predictions.cache)
         self._deliveries = Deliveries(seat)
         self._lists = Lists(seat)
+        self._budgets = Budgets(seat)
         self._files = Files(seat)
         self._settings = Settings(seat)
         self._audit = Audit(seat)
@@ -82,6 +85,7 @@ class RedisStore:
             files=self._files,
             settings=self._settings,
             audit=self._audit,
+            budgets=self._budgets,
         )
 
     @classmethod
@@ -249,6 +253,27 @@ class RedisStore:
     async def redeliver(self, id: str) -> Redelivery:
         return await self._turns.run(partial(self._deliveries.redeliver, id))
 
+    # -- budgets -----------------------------------------------------------------------------------------------
+
+    async def reserve(self, reservation: Reservation) -> Refusal | None:
+        return await self._turns.run(partial(self._budgets.reserve, reservation))
+
+    async def settle(self, id: str, nanos: int | None, *, revision: int, reserved_at: datetime | None = None) -> None:
+        await self._turns.run(partial(self._budgets.settle, id, nanos, revision=revision, reserved_at=reserved_at))
+
+    async def reservations(
+        self, *, before: datetime, position: str | None = None, limit: int = 500
+    ) -> tuple[list[Reserved], str | None]:
+        self._turns.check_open()
+        return await self._budgets.open_before(before, position=position, limit=limit)
+
+    async def spending(self, *, ends_after: datetime, limit: int = 1_000) -> list[Spending]:
+        self._turns.check_open()
+        return await self._budgets.ending_after(ends_after, limit=limit)
+
+    async def forget_spending(self, *, before: datetime, limit: int = 1_000) -> int:
+        return await self._turns.run(partial(self._budgets.forget, before, limit=limit))
+
     # -- files -------------------------------------------------------------------------------------------------
 
     async def put_file(self, row: FileRow) -> None:
@@ -325,12 +350,10 @@ class RedisStore:
         return await self._turns.run(partial(self._settings.swap, name, value))
 
     async def check(self) -> None:
-        """Every shard: each may lie with another server."""
+        """Every shard, and the budgets: each may lie with another server."""
         self._turns.check_open()
         now = self._seat.now().isoformat()
-        await self._seat.run_all(
-            [self._seat.call(SWAP, [shard.own], ["checked_at", now]) for shard in self._seat.keys.shards]
-        )
+        await self._seat.run_all([self._seat.call(SWAP, [key], ["checked_at", now]) for key in self._seat.keys.checked])
 
     async def aclose(self) -> None:
         """What was begun ends; then the line is closed. A second call does no harm."""

@@ -16,11 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from gateway.contract.budget import Refusal, Reservation, Reserved, Spending
 from gateway.contract.clock import Clock
 from gateway.contract.errors import StoreError, StoreUnavailable
 from gateway.contract.fact import Effect, Happening
 from gateway.contract.prediction import Prediction
-from gateway.store import _audit, _delivery, _moving, _search, _view
+from gateway.store import _audit, _budget, _delivery, _moving, _search, _view
 from gateway.store._database import Database
 from gateway.store._delivery_walk import MOST_PIECES, Place
 from gateway.store._encoding import FILE, from_micros, to_micros
@@ -261,6 +262,29 @@ class SqliteStore:
 
     async def exchange(self, topic: str, worker: str, body: bytes, *, lifetime_seconds: float) -> list[bytes]:
         return []
+
+    # -- budgets -----------------------------------------------------------------------------------------------
+
+    async def reserve(self, reservation: Reservation) -> Refusal | None:
+        return await self._writer.submit(lambda db: _budget.reserve(db, to_micros(self._clock.now()), reservation))
+
+    async def settle(self, id: str, nanos: int | None, *, revision: int, reserved_at: datetime | None = None) -> None:
+        await self._writer.submit(
+            lambda db: _budget.settle(
+                db, to_micros(self._clock.now()), id, nanos, revision=revision, reserved_at=reserved_at
+            )
+        )
+
+    async def reservations(
+        self, *, before: datetime, position: str | None = None, limit: int = 500
+    ) -> tuple[list[Reserved], str | None]:
+        return await self._list(lambda db: _budget.open_before(db, before, position=position, limit=limit))
+
+    async def spending(self, *, ends_after: datetime, limit: int = 1_000) -> list[Spending]:
+        return await self._list(lambda db: _budget.ending_after(db, to_micros(ends_after), limit=limit))
+
+    async def forget_spending(self, *, before: datetime, limit: int = 1_000) -> int:
+        return await self._writer.submit(lambda db: _budget.forget(db, to_micros(before), limit=limit))
 
     # -- files -------------------------------------------------------------------------------------------------
 

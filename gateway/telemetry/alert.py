@@ -13,6 +13,8 @@ from gateway.telemetry.query import Query
 
 DOLLARS_PER_HOUR = 50.0
 SUCCESS_SHARE = 0.95
+DRIFT_OVER, DRIFT_UNDER = 1.5, 0.5  # bill over estimate
+_DRIFT_DOLLARS = 0.1  # below it in six hours, nobody is called
 _Q = Query(panel=False)
 _OURS = tuple(blame.value for blame in Blame if blame is not Blame.CALLER)
 
@@ -105,6 +107,23 @@ def _money(dollars_per_hour: float) -> Iterable[Alert]:
         lasts="5m",
         about=f"${{{{ $value | humanize }}}} were spent within an hour, more than ${dollars_per_hour:g}.",
         remedy="See which model and provider; a policy can set a highest price.",
+    )
+    expected, billed = (
+        _Q.increase(one, of.OFFER, of.PROVIDER, window="6h") for one in (of.DRIFT_EXPECTED, of.DRIFT_BILLED)
+    )
+    likely, bill = (
+        _Q.increase(one, of.OFFER, of.PROVIDER, where={of.ESTIMATE: "likely"}, window="6h")
+        for one in (of.DRIFT_EXPECTED, of.DRIFT_BILLED)
+    )
+    # What tokens may cost at most is above every bill, and drifts only where a bill is above it.
+    over, under = f"{billed} / {expected} > {DRIFT_OVER:g}", f"{bill} / ({likely} > 0) < {DRIFT_UNDER:g}"
+    yield Alert(
+        name="TurnoutBillDrift",
+        severity="ticket",
+        expression=f"({over} or {under}) and ({billed} + {expected} > {_DRIFT_DOLLARS:g})",
+        lasts="30m",
+        about="{{ $labels.turnout_offer }} is billed at {{ $value | humanize }} times what was expected of it.",
+        remedy="Compare its price with the provider's, and its unit: `turnout prices check`.",
     )
 
 

@@ -124,6 +124,11 @@ WASTE = Attribute(
     about="Paid for, and no result of it used: it failed, another one had won, or the prediction was canceled.",
     values=("failed", "loser", "canceled"),
 )
+ESTIMATE = Attribute(
+    name="turnout.estimate",
+    about="likely: what it should cost. most: what it could cost at most, where tokens are as many as were allowed.",
+    values=("likely", "most"),
+)
 STATE = Attribute(
     name="turnout.state",
     about="queued: nothing runs yet. running. collecting: files are copied. stopping: ended, an attempt is not. "
@@ -235,6 +240,18 @@ SPEND_RESERVED = _gauge(
 )
 SETTLEMENTS = _counter(
     "turnout.settlements", "{attempt}", "Attempts whose money was settled.", PROVIDER, MODEL, SETTLEMENT
+)
+DRIFT_EXPECTED = _counter(
+    "turnout.spend.drift.expected.dollars",
+    "{USD}",
+    "Dollars expected of attempts with a result, whose provider told money or units: what its bills are held against.",
+    *(OFFER, PROVIDER, MODEL, ESTIMATE),
+)
+DRIFT_BILLED = _counter(
+    "turnout.spend.drift.billed.dollars",
+    "{USD}",
+    "Dollars settled for the same attempts: divided by what was expected of them, the drift of the estimate.",
+    *(OFFER, PROVIDER, MODEL, ESTIMATE),
 )
 
 # -- deliveries, artifacts, the server --------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from gateway.contract.observer import Observer
 from gateway.contract.phase import (
     attempt_spans,
     backlog_of,
+    drift_of,
     is_late,
     reserved_nanos,
     shares_of,
@@ -40,7 +41,7 @@ from gateway.telemetry.tally import Distribution, Tally, attributes_of
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 SCOPE = "turnout"
 _OPERATION = "predict"
-_DOLLARS = (of.SPEND, of.SPEND_MAYBE, of.SPEND_WASTED)
+_DOLLARS = (of.SPEND, of.SPEND_MAYBE, of.SPEND_WASTED, of.DRIFT_EXPECTED, of.DRIFT_BILLED)
 
 
 class Sources(msgspec.Struct, kw_only=True, frozen=True):
@@ -101,6 +102,7 @@ class Metrics(Observer):
         self._rescued, self._late = tally[of.PREDICTIONS_RESCUED.name], tally[of.DEADLINE_MISSES.name]
         self._attempts, self._settlements = tally[of.ATTEMPTS.name], tally[of.SETTLEMENTS.name]
         self._spend, self._maybe = tally[of.SPEND.name], tally[of.SPEND_MAYBE.name]
+        self._drift_expected, self._drift_billed = tally[of.DRIFT_EXPECTED.name], tally[of.DRIFT_BILLED.name]
         self._callbacks, self._polls = tally[of.CALLBACKS.name], tally[of.POLLS.name]
         self._deliveries = tally[of.DELIVERIES.name]
         self._prediction_seconds = distribution[of.PREDICTION_DURATION.name]
@@ -126,6 +128,9 @@ class Metrics(Observer):
                     self._ended.seed(model, status, blame)
             for basis in of.BASIS.values or ():
                 self._spend.seed(provider, model, basis)
+            for estimate in of.ESTIMATE.values or ():
+                self._drift_expected.seed(offer, provider, model, estimate)
+                self._drift_billed.seed(offer, provider, model, estimate)
             for settlement in of.SETTLEMENT.values or ():
                 self._settlements.seed(provider, model, settlement)
 
@@ -186,6 +191,8 @@ class Metrics(Observer):
         for effect in effects:
             if isinstance(effect, LedgerEntry) and not _is_known(effect, before):
                 self._settle(effect, after)
+                if effect.state == "settled":
+                    self._count_drift(before, after, effect.attempt - 1)
 
     def _settle(self, entry: LedgerEntry, prediction: Prediction) -> None:
         model, settlement = prediction.request.model, entry.state
@@ -203,6 +210,18 @@ class Metrics(Observer):
             self._maybe.add(entry.provider, model, amount=entry.nanos)
         if entry.given_up_at is not None:
             self._count_waste(prediction, prediction.attempts[entry.attempt - 1])
+
+    def _count_drift(self, before: Prediction | None, after: Prediction, index: int) -> None:
+        attempt = after.attempts[index]
+        drift = drift_of(attempt)
+        if drift is None:
+            return
+        # A bill that is told once more: only what it is higher by.
+        known = drift_of(before.attempts[index]) if before is not None and index < len(before.attempts) else None
+        expected, billed = (drift.expected, drift.billed) if known is None else (0, drift.billed - known.billed)
+        series = attempt.offer, attempt.provider, after.request.model, "most" if drift.is_most else "likely"
+        self._drift_expected.add(*series, amount=expected)
+        self._drift_billed.add(*series, amount=max(0, billed))
 
     def _count_waste(self, prediction: Prediction, attempt: Attempt) -> None:
         waste = waste_of(prediction, attempt)

@@ -149,6 +149,7 @@ class Tracing(Observer):
                 span.add_event(name, timestamp=_nanos(at))
         if attempt.cost.nanos is not None:
             span.set_attribute("turnout.cost.nanos", attempt.cost.nanos)
+            span.set_attribute("turnout.cost.basis", attempt.cost.basis.value)
         if attempt.failure is not None:
             span.set_attribute("error.type", attempt.failure.code)
         if attempt.status in (AttemptStatus.FAILED, AttemptStatus.REJECTED, AttemptStatus.ABANDONED):

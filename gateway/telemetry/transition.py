@@ -6,10 +6,10 @@ import logging
 from datetime import datetime
 from typing import Any
 
-from gateway.contract.attempt import Attempt
+from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.errors import Failure
 from gateway.contract.fact import Effect
-from gateway.contract.money import format_dollars
+from gateway.contract.money import basis_of, format_dollars
 from gateway.contract.observer import DeliveryTry, Observer
 from gateway.contract.phase import winner_of
 from gateway.contract.prediction import Prediction, Status
@@ -51,7 +51,7 @@ class LogObserver(Observer):
     def _attempt_moved(self, prediction: Prediction, was: Attempt | None, attempt: Attempt) -> None:
         fields = _whose(prediction) | _tried(attempt) | {"status": attempt.status.value}
         if attempt.status.is_closed:
-            fields["cost"] = format_dollars(attempt.cost.nanos)
+            fields |= {"cost": format_dollars(attempt.cost.nanos), "cost_basis": attempt.cost.basis.value}
         self._say(
             logging.INFO if attempt.failure is None else logging.WARNING,
             fields,
@@ -168,8 +168,8 @@ def _facts(prediction: Prediction) -> dict[str, Any]:
         fields["reason"] = prediction.failure.code
     if prediction.plan is not None:
         fields["policy"] = prediction.plan.policy
-    fields["cost"] = _cost(prediction)
-    return fields
+    spent = [attempt.cost for attempt in prediction.attempts if attempt.status is not AttemptStatus.REJECTED]
+    return fields | {"cost": _cost(prediction), "cost_basis": basis_of(spent).value}
 
 
 def _cost(prediction: Prediction) -> str:

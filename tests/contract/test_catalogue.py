@@ -19,6 +19,7 @@ from gateway.contract.route import InputMapping, OutputMapping
 from gateway.plugins import load_adapter
 from gateway.routing.catalog import derived_version, read_price
 from gateway.routing.schema import openapi_document
+from gateway.routing.unit import estimated_units, fact_of, price_for
 from tests.contract.vendor_words import WORDS, strangers, words_for
 
 CATALOGUE = read_catalogue(()).models
@@ -119,17 +120,55 @@ def test_versions_are_told_apart() -> None:
 
 @pytest.mark.parametrize(("model", "offer"), OFFERS)
 def test_a_price_has_a_source_and_nothing_is_for_nothing(model: CatalogueModel, offer: CatalogueOffer) -> None:
-    price = read_price(offer.price, place=model.name)
+    price = read_price(offer.price, offer.price_tiers, place=model.name)
     if offer.adapter == "local":
         assert offer.fallback
         return
-    assert all(rate > 0 for _, rate in price.parts), "unknown is not 0"
+    rates = [part for one in (price, *(tier.price for tier in price.tiers)) for part in one.parts]
+    assert all(rate > 0 for _, rate in rates), "unknown is not 0"
     assert bool(offer.source) is price.is_known
     assert bool(offer.confidence) is price.is_known
     # A few pence a token, a few dollars a second: what is beyond was mistaken for another unit.
-    limits = {"input_tokens": 30_000, "output_tokens": 30_000, "characters": 300_000, "images": 100_000_000}
-    for unit, rate in price.parts:
+    limits = {"input_tokens": 30_000, "output_tokens": 30_000, "characters": 300_000, "images": 300_000_000}
+    for unit, rate in rates:
         assert rate <= limits.get(unit, 1_000_000_000), (unit, rate)
+
+
+def test_its_tiers_tell_for_every_input_that_it_may_have() -> None:
+    told = []
+    for model in CATALOGUE.values():
+        for offer in model.offers:
+            price = read_price(offer.price, offer.price_tiers, place=model.name)
+            for input in inputs(model) if price.tiers else ():
+                facts = [fact_of(input, name) for tier in price.tiers for name, _ in tier.when]
+                assert None not in facts, (model.name, input)
+            told += [f"{model.name}@{offer.adapter}"] if price.tiers else []
+    assert told == [
+        "openai/gpt-image-1@openai",
+        "google/veo-3.1-fast@google",
+        "wan-video/wan-2.5-i2v@runpod",
+        "wan-video/wan-2.6-t2v@runpod",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "adapter", "input", "nanos"),
+    [
+        ("wan-video/wan-2.5-i2v", "runpod", {"resolution": "480p", "duration": 5}, 250_000_000),
+        ("wan-video/wan-2.5-i2v", "runpod", {"resolution": "1080p", "duration": 10}, 1_500_000_000),
+        ("wan-video/wan-2.6-t2v", "runpod", {"size": "1280*720", "duration": 10}, 1_000_000_000),
+        ("wan-video/wan-2.6-t2v", "runpod", {"size": "1080*1920", "duration": 15}, 2_250_000_000),
+        ("google/veo-3.1-fast", "google", {"resolution": "1080p", "duration": 8}, 960_000_000),
+        ("openai/gpt-image-1", "openai", {"quality": "high", "size": "1024x1536", "n": 2}, 500_000_000),
+        ("openai/gpt-image-1", "openai", {"quality": "low", "size": "1024x1536"}, None),
+    ],
+)
+def test_a_tier_costs_what_its_source_states(
+    model: str, adapter: str, input: dict[str, Any], nanos: int | None
+) -> None:
+    (offer,) = (offer for offer in CATALOGUE[model].offers if offer.adapter == adapter)
+    price = read_price(offer.price, offer.price_tiers, place=model)
+    assert price_for(price, input).of(estimated_units(input)) == nanos
 
 
 def test_a_known_price_of_input_tokens_has_one_of_output_tokens_too() -> None:

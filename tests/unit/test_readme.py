@@ -13,8 +13,10 @@ from gateway.cli import _parser
 from gateway.config.catalogue import read_catalogue
 from gateway.config.load import parse
 from gateway.contract.provider import Adapter
+from gateway.routing.catalog import read_price
+from gateway.routing.unit import price_for
 from policies.reading import read
-from tests import provider_table
+from tests import policy_table, provider_table
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -35,8 +37,22 @@ def test_the_first_configuration_loads(tmp_path: Path) -> None:
 
 
 def test_the_policy_is_one() -> None:
-    (policy,) = read(block("[rank]"), place="README.md")
-    assert policy.name == "thrifty"
+    (policy,) = read(block('name = "thrifty"'), place="README.md")
+    assert (policy.name, len(policy.match.hours)) == ("thrifty", 2)
+    (canary,) = read(block('name = "canary"'), place="README.md")
+    assert canary.rank.shares == {"fal": 90, "replicate#2": 10}
+
+
+def test_the_keys_of_a_policy_are_those_that_the_structs_have() -> None:
+    assert policy_table.text() in README, "python -m tests.policy_table --write writes them anew"
+
+
+def test_the_tiers_are_some(tmp_path: Path) -> None:
+    text = '[providers.studio]\nadapter = "fal"\n[[models]]\nname = "studio/film"\n' + block("price_tiers")
+    (offer,) = parse(text, place="README.md", folder=tmp_path, environ={}).config.models[0].offers
+    price = read_price(offer.price, offer.price_tiers, place="README.md")
+    assert price_for(price, {"size": "1920x1080", "sound": True}).per_video_second == 600_000_000
+    assert price_for(price, {"resolution": "720p", "sound": False}).per_video_second == 200_000_000
 
 
 def test_every_block_of_toml_is_toml() -> None:

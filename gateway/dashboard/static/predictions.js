@@ -203,7 +203,7 @@ class Predictions {
       h("span", { class: "row__provider", role: "gridcell" }, h("span", { class: "name" }, row.provider ? cut(row.provider, 60) : "–"), marks(row)),
       h("span", { class: "row__owner", role: "gridcell" }, cut(row.owner, 60)),
       h("span", { class: "row__took", role: "gridcell" }, row.completed_at ? duration(row.seconds) : growing(row.created_at)),
-      h("span", { class: "row__cost", role: "gridcell" }, cost(row)),
+      h("span", { class: "row__cost", role: "gridcell", title: row.nanos === null ? "" : row.basis }, cost(row)),
       h("span", { class: "row__made", role: "gridcell" }, ago(row.created_at)),
     );
   }

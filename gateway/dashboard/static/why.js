@@ -113,7 +113,7 @@ function heading({ row, version, deadline_at: deadline, can_cancel: canCancel, c
       fact("made", ago(row.created_at)),
       fact("took", row.completed_at ? duration(row.seconds) : growing(row.created_at)),
       fact("served by", row.provider ?? "–"),
-      fact("cost", row.is_cost_known || row.nanos ? money(row.nanos) : "unknown"),
+      fact("cost", row.is_cost_known || row.nanos ? `${row.is_cost_known ? "" : "≥ "}${money(row.nanos)} (${row.basis})` : "unknown"),
       fact("deadline", moment(deadline, now())),
       fact("version", h("code", { class: "code", title: version }, version.slice(0, 12))),
     ),

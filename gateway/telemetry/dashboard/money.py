@@ -77,6 +77,10 @@ def _doubt() -> Row:
         among={of.SETTLEMENT: ("priced", "unknown")},
         window=RANGE,
     )
+    billed, expected = (
+        _Q.increase(one, of.OFFER, of.ESTIMATE, window="1h") for one in (of.DRIFT_BILLED, of.DRIFT_EXPECTED)
+    )
+    drift = f"{billed} / ({expected} > 0)"
     return Row(
         title="Doubt and waste",
         panels=(
@@ -101,6 +105,12 @@ def _doubt() -> Row:
                 targets=(Target(_Q.now(of.DOUBLE_BILL, how="max"), "upper bound"),),
                 kind="stat",
                 unit="currencyUSD",
+            ),
+            Panel(
+                title="Drift of the estimates",
+                about="Bill over estimate, of attempts with a result whose provider told money or units: 1 is right. "
+                "Where tokens are paid, what was expected is the most that they could have cost.",
+                targets=(Target(drift, legend(of.OFFER, of.ESTIMATE)),),
             ),
             Panel(
                 title="Wasted per hour",

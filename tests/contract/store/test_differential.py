@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from gateway.contract.budget import Hold, Reservation, counter_of, window_of
 from gateway.contract.clock import SeededIds
 from gateway.contract.errors import ModelFailed, OutcomeUnknown, StoreUnavailable, TurnoutError
 from gateway.contract.fact import (
@@ -69,6 +70,7 @@ _kinds = st.sampled_from(
     + [phase.value for phase in Phase]
 )
 _leases = st.sampled_from([None, None, "newest", "oldest"])
+_budgets = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["hour", "day"]), st.booleans()), max_size=3)
 
 
 class Stores(RuleBasedStateMachine):
@@ -288,6 +290,39 @@ class Stores(RuleBasedStateMachine):
     @rule(which=_some, pick=_some)
     def redeliver(self, which: int, pick: int) -> None:
         self.both(which, lambda store: store.redeliver(self._pick(pick).id))
+
+    # -- budgets ---------------------------------------------------------------------------------------------------
+
+    @rule(which=_some, id=st.integers(1, 6), nanos=st.integers(0, 60), fence=st.integers(1, 3), budgets=_budgets)
+    def reserve(self, which: int, id: int, nanos: int, fence: int, budgets: list[tuple[str, str, bool]]) -> None:
+        holds = {}
+        for name, per, is_soft in budgets:
+            window, ends_at = window_of(per, self.clock.now())
+            counter = counter_of(name, by="policy", of="", per=per, window=window)
+            holds[counter] = Hold(counter=counter, limit_nanos=100, ends_at=ends_at, is_soft=is_soft)
+        asked = Reservation(id=f"p/{id}", nanos=nanos, holds=tuple(holds.values()), fence=fence)
+        self.both(which, lambda store: store.reserve(asked))
+
+    @rule(
+        which=_some,
+        id=st.integers(1, 6),
+        nanos=st.none() | st.integers(0, 80),
+        revision=st.integers(0, 5),
+        is_as_listed=st.booleans(),
+    )
+    def settle(self, which: int, id: int, nanos: int | None, revision: int, is_as_listed: bool) -> None:
+        later = self.clock.now() + timedelta(seconds=1)
+        rows, _ = self.both(which, lambda store: store.reservations(before=later))
+        at = rows[0].at if rows and is_as_listed else None
+        self.both(which, lambda store: store.settle(f"p/{id}", nanos, revision=revision, reserved_at=at))
+
+    @rule(which=_some, limit=st.integers(1, 3), forgets=st.booleans())
+    def budgets(self, which: int, limit: int, forgets: bool) -> None:
+        now = self.clock.now()
+        if forgets:
+            self.both(which, lambda store: store.forget_spending(before=now))
+        self.both(which, lambda store: store.spending(ends_after=now, limit=limit))
+        self.both(which, lambda store: store.reservations(before=now, limit=limit), of=lambda page: page[0])
 
     # -- files, settings, trail --------------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ from gateway.store.protocol import (
     Created,
     KeptAudit,
     KeptFile,
+    KeptReservation,
+    KeptSpending,
     Record,
     Setting,
     Store,
@@ -25,6 +27,7 @@ from gateway.store.protocol import (
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import ManualClock
 from tests.contract.store import toy
+from tests.contract.store.test_budget import CENT, EU, hold, money, sums
 from tests.contract.store.test_retention import file
 
 HOOK = "https://hooks.example/"
@@ -49,6 +52,9 @@ async def fill(store: Store, clock: ManualClock) -> dict[str, Prediction]:
         await store.put_audit(
             AuditRow(at=toy.START, who="ops", action="breaker.open", target=outcome, reason="r", outcome=outcome)
         )
+    for number, holds in ((1, (EU,)), (2, (EU, hold("both", per="hour")))):
+        assert await store.reserve(money(number, 3 * CENT, *holds, fence=7)) is None
+    await store.settle(money(1, 0).id, 2 * CENT, revision=1)
     held, waiting, put_off, ended = (
         toy.prediction(webhook=HOOK, input={"text": "ä\u2028\x00", "big": 2**80, "f": 1.5, "n": None}),
         toy.prediction(owner="bob"),
@@ -83,12 +89,16 @@ def _key(record: Record) -> object:
             return record.prediction.id
         case Setting():
             return record.name
-        case KeptFile() | KeptAudit():
+        case KeptFile() | KeptAudit() | KeptReservation():
             return record.row.id
+        case KeptSpending():
+            return record.row.counter
 
 
 def _unclaimed(record: Record) -> Record:
-    """When the claim of a delivery is over is no part of what is moved: whoever has it is not there."""
+    """When the claim of a delivery is over is no part of what is moved: whoever has it is not there. Nor are fences."""
+    if isinstance(record, KeptReservation):
+        return replace(record, row=replace(record.row, fence=0))
     if not isinstance(record, Whole):
         return record
     return replace(
@@ -104,6 +114,8 @@ async def test_what_goes_from_here_to_there_and_back_is_the_same(
     assert [type(record).__name__ for record in here] == [
         *["KeptAudit"] * 2,
         "KeptFile",
+        *["KeptReservation"] * 2,
+        *["KeptSpending"] * 2,
         *["Setting"] * 2,
         *["Whole"] * 4,
     ]
@@ -142,6 +154,16 @@ async def test_what_came_from_elsewhere_goes_on_here(store: Store, elsewhere: St
     ]
     assert (tried.history[0].status, tried.history[0].error, tried.tries) == (500, "no", 1)
     assert all([await store.finish_delivery(one, ended="delivered", status=200) for one in deliveries])
+    # Budgets go on counting where they were; who held what there says nothing of who holds it here.
+    assert (
+        await sums(store) == await sums(elsewhere) == {"eu/day": (2 * CENT, 3 * CENT, 1), "both/hour": (0, 3 * CENT, 1)}
+    )
+    assert await store.reserve(money(2, 4 * CENT, fence=1)) is None
+    assert await sums(store) == {"eu/day": (2 * CENT, 4 * CENT, 1), "both/hour": (0, 0, 0)}
+    await store.settle(money(2, 0).id, 1 * CENT, revision=1)
+    await store.settle(money(1, 0).id, 3 * CENT, revision=2)
+    assert await sums(store) == {"eu/day": (4 * CENT, 0, 0), "both/hour": (0, 0, 0)}
+    assert await store.forget_spending(before=clock.now() + timedelta(days=9)) == 4
     # And the rest.
     assert await store.setting("webhook.secret", "another") == "whsec_x"
     assert await store.get_file("f", owner="alice") == file("f", days=1)

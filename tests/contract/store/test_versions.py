@@ -182,7 +182,7 @@ async def test_who_is_too_old_for_a_store_is_told_so(open_store: OpenStore, monk
         patch.setattr(redis, "FORMAT", 7)
         patch.setattr(redis, "MIN_FORMAT", 6)
         await open_store()
-    with pytest.raises(ConfigurationError, match="format 7, for 6 and later; this one knows 1") as refused:
+    with pytest.raises(ConfigurationError, match="format 7, for 6 and later; this one knows 2") as refused:
         await open_store()
     assert "\n" not in str(refused.value)
     assert await kept_format(running) == [b"7", b"6"], "nothing was changed by who was refused"
@@ -195,10 +195,10 @@ async def test_who_is_too_old_for_a_store_is_told_so(open_store: OpenStore, monk
 async def test_a_store_of_the_first_format_is_taken_over(open_store: OpenStore, monkeypatch: Patch) -> None:
     store = await open_store()
     assert isinstance(store, RedisStore)
-    forget = script("return redis.call('HDEL', KEYS[1], 'min_format')")
+    forget = script("redis.call('HSET', KEYS[1], 'format', 1) return redis.call('HDEL', KEYS[1], 'min_format')")
     await store._seat.line.run(Call(forget, [store._seat.keys.first.own]))
     await open_store()
-    assert await kept_format(store) == [b"1", b"1"]
+    assert await kept_format(store) == [b"2", b"1"]
 
 
 async def test_what_a_newer_version_says_more_in_a_row_is_passed_over(

@@ -72,6 +72,7 @@ def _row(chance: random.Random, index: int, number: int, at: datetime, now: date
         is_fallback=provider == "local",
         nanos=None if is_open else 0 if is_failed else round(NANOS[model] * chance.uniform(0.9, 1.1)),
         is_cost_known=not is_open,
+        basis="unknown" if is_open else "computed",
         error_code="model_failed" if is_failed else None,
         error="CUDA out of memory: tried to allocate 2.50 GiB" if is_failed else None,
         output=() if is_open or is_failed else _output(model, index),

@@ -18,6 +18,9 @@ DELIVERED = 'turnout_deliveries_total{job="t",instance="a",turnout_event="comple
 BREAKER = 'turnout_breaker_state{job="t",instance="a",turnout_offer="m@p",gen_ai_provider_name="p"}'
 AGE = 'turnout_backlog_age_seconds{job="t",instance="a",turnout_state='
 SPEND = 'turnout_spend_dollars_total{job="t",instance="a",gen_ai_provider_name="p",gen_ai_request_model="m",'
+OFFER = 'job="t",instance="a",turnout_offer="m@p",gen_ai_provider_name="p",gen_ai_request_model="m"'
+EXPECTED = f"turnout_spend_drift_expected_dollars_total{{{OFFER},turnout_estimate="
+BILLED = f"turnout_spend_drift_billed_dollars_total{{{OFFER},turnout_estimate="
 
 
 class Case(msgspec.Struct, kw_only=True, frozen=True):
@@ -111,6 +114,42 @@ CASES = (
         quiet=({f'{SPEND}turnout_basis="computed"}}': "0+0.6x120"},),
         at="90m",
         before="40m",
+    ),
+    Case(
+        alert="TurnoutBillDrift",
+        fires={
+            f'{EXPECTED}"likely"}}': "0+0.1x90",
+            f'{BILLED}"likely"}}': "0+0.2x90",
+            f'{EXPECTED}"most"}}': "0x90",
+            f'{BILLED}"most"}}': "0x90",
+        },
+        quiet=(
+            {f'{EXPECTED}"likely"}}': "0+0.1x90", f'{BILLED}"likely"}}': "0+0.13x90"},
+            {f'{EXPECTED}"likely"}}': "0+0.1x90", f'{BILLED}"likely"}}': "0+0.06x90"},
+            # As many tokens as were allowed are hardly ever used.
+            {f'{EXPECTED}"most"}}': "0+0.1x90", f'{BILLED}"most"}}': "0+0.01x90"},
+            {f'{EXPECTED}"likely"}}': "0+0.0001x90", f'{BILLED}"likely"}}': "0+0.001x90"},  # pennies
+            {f'{EXPECTED}"likely"}}': "0x90", f'{BILLED}"likely"}}': "0x90"},
+        ),
+        labels={"turnout_offer": "m@p", "gen_ai_provider_name": "p"},
+        at="50m",
+        before="25m",
+    ),
+    Case(  # a price that was thought to be ten times as much
+        alert="TurnoutBillDrift",
+        fires={f'{EXPECTED}"likely"}}': "0+0.1x90", f'{BILLED}"likely"}}': "0+0.01x90"},
+        quiet=(),
+        labels={"turnout_offer": "m@p", "gen_ai_provider_name": "p"},
+        at="50m",
+        before="25m",
+    ),
+    Case(  # a price per million taken for one per token: next to nothing was expected
+        alert="TurnoutBillDrift",
+        fires={f'{EXPECTED}"most"}}': "0+0.0000001x90", f'{BILLED}"most"}}': "0+0.1x90"},
+        quiet=(),
+        labels={"turnout_offer": "m@p", "gen_ai_provider_name": "p"},
+        at="50m",
+        before="25m",
     ),
     Case(
         alert="TurnoutDeliveriesExhausted",

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.api.operations import ROUTES
 from gateway.contract.body import prediction_bytes
+from gateway.contract.budget import Reservation, Rule, hold_of
 from gateway.contract.clock import SeededIds
 from gateway.contract.errors import ModelFailed, StoreUnavailable
 from gateway.contract.fact import CancelRequested, DeadlinePassed
@@ -52,6 +53,7 @@ class Desk:
     def __init__(self, store: SqliteStore, folder: Path) -> None:
         self.store = store
         self.routes = test_view.World()
+        self.rules: tuple[Rule, ...] = ()
         self.receivers = Receivers()
         acts = Acts(
             store,
@@ -72,6 +74,7 @@ class Desk:
             engine=FakeEngine(store),
             clock=self.routes.clock,
             base=PUBLIC,
+            budgets=lambda: self.rules,
         )
         self.world = World(folder, operations=self.operations, shell=Shell(public_url=PUBLIC))
         self.admin = self.world.client(ADMIN.text)
@@ -468,3 +471,63 @@ async def test_the_ledger_tells_what_may_have_been_billed(desk: Desk) -> None:
     assert told["double_bill_upper_bound"] == {"nanos": 0, "rows": 0, "unpriced": 0}
     assert (told["lines"], told["is_all"]) == ([], True)
     assert (await desk.admin.get("/ops/v1/ledger?hours=9999")).status_code == 422
+
+
+# -- budgets ----------------------------------------------------------------------------------------------------------
+
+
+def a_rule(budget: str, *, limit: int = 100, **rest: Any) -> Rule:
+    known = {"policy": "thrifty", "per": "day", "by": "policy", "when_spent": "refuse", "unknown_nanos": None}
+    return Rule(budget=budget, limit_nanos=limit, **(known | rest))
+
+
+async def test_budgets_are_shown_with_what_is_spent_set_aside_and_left(desk: Desk) -> None:
+    whole, keys, gone = a_rule("eu"), a_rule("keys", by="key", per="hour"), a_rule("gone", per="month")
+    now = desk.routes.clock.now()
+    for number, (rule, key, nanos) in enumerate(
+        [(whole, "", 30), (whole, "", 20), (keys, "alice", 7), (keys, "bob", 99), (gone, "", 1)]
+    ):
+        hold = hold_of(rule, key=key, labels={}, now=now)
+        assert await desk.store.reserve(Reservation(id=f"p/{number}", nanos=nanos, holds=(hold,))) is None
+    await desk.store.settle("p/1", 25, revision=1)
+    desk.rules = (
+        whole,
+        a_rule("new", when_spent="local", unknown_nanos=3),
+        a_rule("keys", by="key", per="hour", limit=90),
+    )
+    shown = await desk.get("budgets")
+    assert shown["is_all"] is True
+    assert [(rule["budget"], rule["when_spent"], rule["unknown_nanos"]) for rule in shown["rules"]] == [
+        ("eu", "refuse", None),
+        ("new", "local", 3),
+        ("keys", "refuse", None),
+    ]
+    lines = [
+        (
+            line["budget"],
+            line["of"],
+            line["limit_nanos"],
+            line["spent_nanos"],
+            line["reserved_nanos"],
+            line["left_nanos"],
+        )
+        for line in shown["lines"]
+    ]
+    assert lines == [
+        ("keys", "alice", 90, 0, 7, 83),
+        ("keys", "bob", 90, 0, 99, 0),
+        ("eu", "", 100, 25, 30, 45),
+        ("new", "", 100, 0, 0, 100),
+        ("gone", "", 100, 0, 1, 99),
+    ]
+    assert shown["lines"][2]["ends_at"] == "2026-03-05T00:00:00Z"
+    assert shown["lines"][2]["window"] == "2026-03-04"
+    assert (await desk.get("budgets", limit="2"))["is_all"] is False
+    assert (await desk.admin.get("/ops/v1/budgets?limit=0")).status_code == 422
+
+
+async def test_windows_that_have_ended_are_not_shown(desk: Desk) -> None:
+    hold = hold_of(a_rule("eu", per="hour"), key="", labels={}, now=desk.routes.clock.now())
+    assert await desk.store.reserve(Reservation(id="p/1", nanos=1, holds=(hold,))) is None
+    desk.routes.clock.advance(3_600)
+    assert (await desk.get("budgets"))["lines"] == []

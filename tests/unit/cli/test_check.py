@@ -277,3 +277,32 @@ def test_an_exporter_that_is_not_installed_is_told_before_it_keeps_the_gateway_f
     assert capsys.readouterr().err.startswith(f"turnout: {said}; ")
     assert main(["doctor"]) == 1
     assert re.search(rf"^fail telemetry +{re.escape(said)} → ", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_it_shows_the_order_in_which_policies_are_asked_and_which_never_are(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file.parent / "rules.toml").write_text(
+        '[[policies]]\nname = "free"\n[policies.match]\nlabels = { tier = "free" }\n'
+        '[[policies]]\nname = "rest"\n[policies.rank]\nby = "weighted"\nshares = { house = 1 }\nsticky = "key"\n'
+        '[[policies]]\nname = "late"\n'
+    )
+    assert main(["check", "--config", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "  1. free  label tier=free\n  2. rest  everything\n  3. late  everything\n  else balanced\n" in said
+    assert "note: policy rest matches everything: late after it is never asked" in said
+    assert "rest | 1 house, sticky by key | all | " in "\n".join(rows(said))
+
+
+def test_quality_and_equivalence_are_shown_and_a_class_of_one_version_is_noted(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SERVED.replace('name = "house/other"', 'name = "house/other"\nquality = "reduced"\nequivalent = "fast"')
+    file.write_text(text)
+    assert main(["check", "--config", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "reduced quality, equivalent" in said
+    assert 'note: equivalent = "fast" joins no two versions of acme/flux' in said
+    file.write_text(text.replace('quality = "reduced"', 'quality = "poor"'))
+    assert main(["check", "--config", str(file)]) == 2
+    assert 'offers[2].quality: "poor" is not known; known here: full, reduced' in capsys.readouterr().err

@@ -141,3 +141,60 @@ def test_what_cannot_be_explained_is_one_line_and_exit_2(
     assert captured.err.startswith(f"turnout: {said}")
     assert len(captured.err.splitlines()) == 1
     assert captured.out == ""
+
+
+def test_key_labels_and_the_time_of_day_count_as_they_would_for_a_prediction(
+    tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "frugal.toml").write_text(
+        FRUGAL.replace("name =", "[[policies]]\nname =")
+        .replace("[keep]", "[policies.keep]")
+        .replace("[rank]", "[policies.rank]")
+        + '[policies.match]\nkeys = ["batch"]\n'
+        '[[policies]]\nname = "night"\n[[policies.match.hours]]\nfrom = "22:00"\nto = "06:00"\nzone = "Europe/Berlin"\n'
+        '[[policies]]\nname = "free"\n[policies.match]\nlabels = { tier = "free" }\n'
+        '[[policies]]\nname = "large"\n[policies.match]\ninputs.images = { at_least = 5 }\n'
+    )
+    hash = "sha256:" + "0" * 64
+    keys = f'[keys.batch]\nhash = "{hash}"\n[keys.app]\nhash = "{hash[:-1]}1"\npolicy = "fastest"\n'
+    file.write_text(keys + SERVED)
+
+    def policy(*words: str) -> str:
+        return str(explained(capsys, file, "--input", '{"prompt": "x"}', *words)["policy"])
+
+    noon = ("--at", "2026-11-24T12:00")
+    assert policy(*noon) == "balanced"
+    assert policy(*noon, "--key", "batch") == "frugal"
+    assert policy(*noon, "--key", "app") == "fastest", "its section says so"
+    assert policy("--at", "2026-11-24T21:00") == "night", "22:00 in Berlin"
+    assert policy("--at", "2026-11-24T21:00+01:00") == "balanced"
+    assert policy(*noon, "--label", "tier=free", "--label", "team=a") == "free"
+    assert policy(*noon, "--input", '{"prompt": "x", "num_outputs": 5}') == "large"
+    assert main(["explain", "acme/flux", "--config", str(file), "--key", "bath"]) == 2
+    assert 'no key is called "bath"; did you mean "batch"?' in capsys.readouterr().err
+
+
+def test_what_is_reduced_or_sticky_is_said(tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "frugal.toml").write_text(
+        'name = "frugal"\n[rank]\nby = "weighted"\nshares = { cheap = 1, dear = 0 }\nsticky = "label:session"\n'
+    )
+    file.write_text(SERVED.replace('name = "d/flux"', 'name = "d/flux"\nquality = "reduced"'))
+    words = ["explain", "acme/flux", "--policy", "frugal", "--config", str(file), "--label", "session=a"]
+    assert main(words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "acme/flux@dear (reduced)" in said
+    assert "1 of 1 shares, sticky by label session" in said
+    plan = explained(capsys, file, "--policy", "frugal")
+    assert [choice["quality"] for choice in plan["choices"]] == ["full", "reduced", "full"]
+    assert plan["choices"][0]["reasons"][0] == {
+        "code": "share",
+        "text": "1 of 1 shares, drawn, for want of a label session",
+    }
+
+
+@pytest.mark.parametrize(("option", "value"), [("--label", "tier"), ("--label", "=x"), ("--at", "noon")])
+def test_a_label_or_time_that_is_none_is_refused(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", "acme/flux", option, value])
+    assert ended.value.code == 2
+    assert f"{value!r} is no " in capsys.readouterr().err

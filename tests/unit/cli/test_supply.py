@@ -51,6 +51,12 @@ def test_the_local_backend_alone_makes_no_model_of_the_catalogue_servable(tmp_pa
     assert offers(without, "nightmareai/real-esrgan") == ["replicate"]
 
 
+def test_the_bundled_upscaler_is_declared_as_less_than_what_it_stands_in_for(tmp_path: Path) -> None:
+    catalog = survey(completed(tmp_path, **REPLICATE), clock=SystemClock()).catalog
+    declared = {offer.provider: offer.quality for offer in catalog.offers("nightmareai/real-esrgan")}
+    assert declared == {"replicate": "full", "local": "reduced"}
+
+
 @pytest.mark.parametrize(
     "text", ["[catalogue]\nenabled = false\n", "[catalogue]\nproviders_from_environment = false\n"]
 )

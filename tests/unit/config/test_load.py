@@ -252,6 +252,34 @@ name = "theirs/up"
             'write dollars per unit, as per_second = "0.000725"',
         ),
         (
+            MODEL + 'price_tiers = [{ when = { audio = "yes" }, price = { per_image = "1" } }]\n',
+            "turnout.toml:8: models[0].offers[0].price_tiers[0].when.audio: audio is true or false; write one of them",
+        ),
+        (
+            MODEL + 'price_tiers = [{ when = { n = { above = 1 } }, price = { per_image = "1" } }]\n',
+            "turnout.toml:8: models[0].offers[0].price_tiers[0].when.n: above = 1 is no bound; "
+            "write a number for one of at_least, below",
+        ),
+        (
+            MODEL + 'price_tiers = [{ when = {}, price = { per_image = "1" } }]\n',
+            "turnout.toml:8: models[0].offers[0].price_tiers[0].when: it is empty; "
+            "write when it holds, and what it costs then",
+        ),
+        (
+            MODEL + 'price_tiers = [{ when = { n = 2 }, price = { per_imge = "1" } }]\n',
+            'turnout.toml:8: models[0].offers[0].price_tiers[0].price.per_imge: "per_imge" is no unit of a price; '
+            'did you mean "per_image"?',
+        ),
+        (
+            MODEL + 'price_tiers = [{ wehn = 2, when = { n = 2 }, price = { per_image = "1" } }]\n',
+            'turnout.toml:8: models[0].offers[0].price_tiers[0].wehn: unknown key "wehn"; did you mean "when"?',
+        ),
+        (
+            MODEL + 'date = "last week"\n',
+            'turnout.toml:8: models[0].offers[0].date: "last week" is no date; '
+            'write it as "2026-08-21", or as much of it as is known',
+        ),
+        (
             MODEL + 'version = "v2"\n',
             "turnout.toml:8: models[0].offers[0].version: this is no version (64 hex digits); "
             "leave it out: it is derived from name and schema",

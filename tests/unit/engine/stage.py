@@ -33,7 +33,7 @@ from gateway.routing.signals import Board
 from gateway.store.protocol import Applied, Reduce
 from gateway.store.sqlite import SqliteStore
 from gateway.testing import START, FakeProvider, ManualClock, Script, VirtualLoop, run_virtual
-from policies.document import Fallback, Limits, Policy, Rank
+from policies.document import Budget, Fallback, Limits, Policy, Rank
 
 MODEL = "acme/upscaler"
 VERSION = "f" * 64
@@ -180,6 +180,7 @@ class Stage:
         self.seed = seed
         self.timing = timing or Timing(look_pauses=(5.0, 15.0, 40.0))  # a minute, and not an hour
         self.limits = Limits(**({"deadline_seconds": 120} | limits))
+        self.budgets: tuple[Budget, ...] = ()
         self.providers: dict[str, FakeProvider] = {}
         self.prices: dict[str, Price] = {}
         self.holds: dict[str, float] = {}
@@ -441,6 +442,7 @@ class Stage:
             rank=Rank(by="ordered", order=tuple(self.providers), explore=0),
             limits=self.limits,
             fallback=Fallback(provider="local"),
+            budgets=self.budgets,
         )
         return Planner(
             catalog=lambda: self.catalog,

@@ -39,8 +39,9 @@ def a_choice(provider: str, expected_nanos: int | None = 100, **changes: Any) ->
     )
 
 
-def a_plan(*choices: Choice, max_attempts: int = 4, pay_twice_up_to_nanos: int = 0) -> Plan:
-    return Plan(policy="p", choices=choices, max_attempts=max_attempts, pay_twice_up_to_nanos=pay_twice_up_to_nanos)
+def a_plan(*choices: Choice, max_attempts: int = 4, pay_twice_up_to_nanos: int = 0, **rest: Any) -> Plan:
+    named = {"max_attempts": max_attempts, "pay_twice_up_to_nanos": pay_twice_up_to_nanos} | rest
+    return Plan(policy="p", choices=choices, **named)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import msgspec
-import pytest
 
 from gateway.contract.route import Plan
-from policies.document import Fallback, Keep, Limits, Match, Policy, Rank
-from policies.evaluate import evaluate, matches
+from policies.document import Fallback, Keep, Limits, Policy, Rank
+from policies.evaluate import evaluate
 from policies.reading import presets
 from tests.unit.policies.making import candidate, codes, demand, draws, kept, never
 
@@ -83,27 +82,29 @@ def test_a_plan_comes_back_from_the_store_as_it_went_in() -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(plan), type=Plan) == plan
 
 
-@pytest.mark.parametrize(
-    ("match", "expected"),
-    [
-        (Match(), True),
-        (Match(models=("acme/*",)), True),
-        (Match(models=("other/*", "acme/u?")), True),
-        (Match(models=("ACME/*",)), False),
-        (Match(keys=("app",)), True),
-        (Match(keys=("batch",)), False),
-        (Match(labels={"tier": "free"}), True),
-        (Match(labels={"tier": "free", "team": "x"}), False),
-        (Match(models=("acme/*",), keys=("batch",)), False),
-    ],
-)
-def test_every_part_of_a_match_must_fit(match: Match, expected: bool) -> None:
-    policy = Policy(name="p", match=match)
-    assert matches(policy, model="acme/up", key="app", labels={"tier": "free", "day": "mon"}) is expected
-
-
 def test_keeping_a_marked_offer_by_name_lets_it_compete() -> None:
     policy = Policy(
         name="p", keep=Keep(providers=("local", "a")), rank=Rank(by="cost", explore=0), fallback=Fallback(provider="")
     )
     assert kept(evaluate(policy, [candidate("a", dollars=1), LOCAL], demand(), draw=never)) == ["local", "a"]
+
+
+def test_the_fallback_may_be_one_offer_of_a_provider() -> None:
+    offers = [candidate(name, offer={"id": f"acme/up@{id}"}) for name, id in (("b", "b"), ("b", "b#2"), ("a", "a"))]
+    policy = Policy(name="p", rank=Rank(by="ordered", order=("b", "a")), fallback=Fallback(provider="b#2"))
+    plan = evaluate(policy, offers, demand(), draw=never)
+    assert [(choice.offer, choice.is_fallback) for choice in plan.kept] == [
+        ("acme/up@b", False), ("acme/up@a", False), ("acme/up@b#2", True),
+    ]  # fmt: skip
+    first = Policy(name="p", rank=policy.rank, fallback=Fallback(provider="b#1"))
+    plan = evaluate(first, offers, demand(), draw=never)
+    assert [choice.offer for choice in plan.kept if choice.is_fallback] == ["acme/up@b"]
+
+
+def test_the_named_offer_comes_after_those_that_are_marked_and_is_exempt_from_the_price() -> None:
+    offers = [
+        candidate("b", dollars=9, offer={"id": "acme/up@b#2"}), LOCAL, candidate("b", offer={"id": "acme/up@b"})
+    ]  # fmt: skip
+    policy = Policy(name="p", keep=Keep(max_price="0.05"), fallback=Fallback(provider="b#2"))
+    plan = evaluate(policy, offers, demand(), draw=never)
+    assert [choice.offer for choice in plan.kept] == ["acme/up@b", "acme/up@local", "acme/up@b#2"]

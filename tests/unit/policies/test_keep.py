@@ -25,6 +25,13 @@ PRICED = Keep(max_price="0.01")
             {},
             {"offer": {"capabilities": frozenset({"stream", "cancel"})}},
         ),
+        ("quality", Keep(quality="full"), {"offer": {"quality": "reduced"}}, {"offer": {"quality": "full"}}),
+        (
+            "version",
+            Keep(version="equivalent"),
+            {"offer": {"version": OTHER_VERSION, "equivalent": "fast"}},
+            {"offer": {"equivalent": "slow"}},
+        ),
         ("region", Keep(regions=("eu",)), {"offer": {"region": "us"}}, {"offer": {"region": "eu"}}),
         ("region", Keep(regions=("eu",)), {"offer": {"region": None}}, {"offer": {"region": "eu"}}),
         ("price", PRICED, {"dollars": 0.010000001}, {"dollars": 0.01}),
@@ -149,3 +156,47 @@ def test_a_fallback_is_exempt_from_the_price_and_from_no_other_rule() -> None:
     assert local(0, version=OTHER_VERSION) == ["version"]
     assert local(0, capabilities=frozenset()) == ["capability"]
     assert local(0, region="us") == ["region"]
+
+
+# -- quality and equivalence ------------------------------------------------------------------------------------------
+
+
+def test_full_quality_drops_the_fallback_too_if_it_is_reduced() -> None:
+    local = candidate("local", offer={"is_fallback": True, "quality": "reduced"})
+    full = evaluate(Policy(name="p", keep=Keep(quality="full")), [candidate("a"), local], demand(), draw=draws(0.5))
+    assert (kept(full), codes(full, "local")) == (["a"], ["quality"])
+    plan = evaluate(Policy(name="p"), [candidate("a"), local], demand(), draw=draws(0.5))
+    assert [(choice.provider, choice.quality) for choice in plan.kept] == [("a", "full"), ("local", "reduced")]
+
+
+OWN = candidate("own", offer={"equivalent": "fast"})
+TWIN = candidate("twin", offer={"version": OTHER_VERSION, "equivalent": "fast"})
+COUSIN = candidate("cousin", offer={"version": OTHER_VERSION, "equivalent": "slow"})
+STRANGER = candidate("stranger", offer={"version": OTHER_VERSION})
+FAMILY = [OWN, TWIN, COUSIN, STRANGER]
+EQUIVALENT = Policy(name="p", keep=Keep(version="equivalent"), fallback=Fallback(provider=""))
+
+
+def test_another_version_serves_where_it_is_equivalent_to_an_offer_of_the_demanded_one() -> None:
+    plan = evaluate(EQUIVALENT, FAMILY, demand(), draw=draws(0.5))
+    assert sorted(kept(plan)) == ["own", "twin"]
+    assert codes(plan, "cousin") == codes(plan, "stranger") == ["version"]
+    assert plan.choices[-1].reasons[0].text.endswith("and equivalent to none of fast")
+
+
+def test_it_takes_an_offer_of_the_demanded_version_to_be_equivalent_to() -> None:
+    assert kept(evaluate(EQUIVALENT, [TWIN, COUSIN, STRANGER], demand(), draw=draws(0.5))) == []
+    # One that cannot serve just now still says what is as good.
+    broken = candidate("own", offer={"equivalent": "fast"}, breaker=BreakerState.OPEN)
+    assert kept(evaluate(EQUIVALENT, [broken, TWIN], demand(), draw=draws(0.5))) == ["twin"]
+
+
+def test_a_request_that_pins_its_version_gets_no_other() -> None:
+    plan = evaluate(EQUIVALENT, FAMILY, demand(is_pinned=True), draw=draws(0.5))
+    assert kept(plan) == ["own"]
+    assert codes(plan, "twin") == ["version"]
+
+
+def test_versions_are_taken_as_declared_where_the_policy_says_nothing() -> None:
+    declared = Policy(name="p", fallback=Fallback(provider=""))
+    assert kept(evaluate(declared, FAMILY, demand(), draw=draws(0.5))) == ["own"]

@@ -87,6 +87,106 @@ def test_several_stand_as_an_array_in_their_order() -> None:
             'name="a"\n[keep]\nproviders=["x"]\nwithout=["x"]',
             'p.toml:4: keep.without: "x" is also among providers; take it out of one of them',
         ),
+        (
+            'name="a"\n[match.inputs]\nimages={at_leest=2}',
+            'p.toml:3: match.inputs.images.at_leest: unknown key "at_leest"; did you mean "at_least"?',
+        ),
+        (
+            'name="a"\n[match.inputs]\nimages={at_least="2"}',
+            'p.toml:3: match.inputs.images.at_least: this is text in quotes ("…"); write a number',
+        ),
+        (
+            'name="a"\n[match.inputs]\nsteps={at_least=3, below=3}',
+            "p.toml:3: match.inputs.steps.below: no number is so; write a number that is more than at_least",
+        ),
+        (
+            'name="a"\n[match.inputs]\nimages={}',
+            "p.toml:3: match.inputs.images: it bounds nothing; write at_least, below, or both",
+        ),
+        (
+            'name="a"\n[match.inputs]\nimages={below=inf}',
+            "p.toml:3: match.inputs.images.below: inf is no number to reckon with; write a finite one",
+        ),
+        (
+            'name="a"\n[[match.hours]]\ndays=["sat", "sonday"]',
+            'p.toml:3: match.hours[0].days[1]: "sonday" is not known; write one of mon, tue, wed, thu, fri, sat, sun',
+        ),
+        (
+            'name="a"\n[[match.hours]]\n[[match.hours]]\nform="08:00"',
+            'p.toml:4: match.hours[1].form: unknown key "form"; did you mean "from"?',
+        ),
+        (
+            'name="a"\n[[match.hours]]\nfrom="8:00"',
+            'p.toml:3: match.hours[0].from: "8:00" is no time of the day such as "08:30"; '
+            'write from = "HH:MM", from "00:00" to "24:00"',
+        ),
+        (
+            'name="a"\n[[match.hours]]\nto="24:01"',
+            'p.toml:3: match.hours[0].to: "24:01" is no time of the day such as "08:30"; '
+            'write to = "HH:MM", from "00:00" to "24:00"',
+        ),
+        (
+            'name="a"\n[[match.hours]]\nfrom=08:00:00',
+            'p.toml:3: match.hours[0].from: this is a time without quotes; write text in quotes ("…")',
+        ),
+        (
+            'name="a"\n[[match.hours]]\nfrom="06:00"\nto="06:00"',
+            "p.toml:4: match.hours[0].to: it ends where it begins; leave both out for the whole day",
+        ),
+        (
+            'name="a"\n[[match.hours]]\nfrom="24:00"\nto="06:00"',
+            'p.toml:3: match.hours[0].from: no day has a minute that begins there; write from = "00:00"',
+        ),
+        (
+            'name="a"\n[[match.hours]]\nzone="Europe/Berln"',
+            'p.toml:3: match.hours[0].zone: no time zone "Europe/Berln" is known here; did you mean "Europe/Berlin"?',
+        ),
+        (
+            'name="a"\n[[match.hours]]\nzone="../../etc/passwd"',
+            'p.toml:3: match.hours[0].zone: no time zone "../../etc/passwd" is known here; '
+            'write one by its IANA name, such as "Europe/Berlin"',
+        ),
+        ('name="a"\n[keep]\nquality="ful"', 'p.toml:3: keep.quality: "ful" is not known; did you mean "full"?'),
+        (
+            'name="a"\n[keep]\nversion="equal"',
+            'p.toml:3: keep.version: "equal" is not known; did you mean "equivalent"?',
+        ),
+        (
+            'name="a"\n[keep]\nproviders=["a", "fal#2"]',
+            'p.toml:3: keep.providers[1]: "fal#2" is one offer; name whole providers here',
+        ),
+        (
+            'name="a"\n[rank]\nby="weighted"',
+            "p.toml:3: rank.by: nobody has a share; add shares = { PROVIDER = 90, … } to [rank]",
+        ),
+        (
+            'name="a"\n[rank]\nby="weighted"\nshares={fal=0}',
+            "p.toml:4: rank.shares: nobody has a share; add shares = { PROVIDER = 90, … } to [rank]",
+        ),
+        (
+            'name="a"\n[rank]\nby="weighted"\nshares={fal=1, "fal#02"=1}',
+            'p.toml:4: rank.shares.fal#02: "fal#02" names no provider; write PROVIDER, or PROVIDER#2 for its second',
+        ),
+        (
+            'name="a"\n[rank]\nby="weighted"\nshares={fal=nan}',
+            "p.toml:4: rank.shares.fal: nan is no number to reckon with; write a finite one",
+        ),
+        (
+            'name="a"\n[rank]\nby="weighted"\nshares={fal=-1}',
+            "p.toml:4: rank.shares: the number is out of its range; write a number >= 0.0",
+        ),
+        (
+            'name="a"\n[rank]\nby="cost"\nsticky="key"',
+            'p.toml:4: rank.sticky: it says nothing of any other order; write by = "weighted"',
+        ),
+        (
+            'name="a"\n[rank]\nby="weighted"\nshares={fal=1}\nsticky="session"',
+            'p.toml:5: rank.sticky: "session" is nothing to hold on to; write "key" or "label:NAME"',
+        ),
+        (
+            'name="a"\n[fallback]\nprovider="fal#0"',
+            'p.toml:3: fallback.provider: "fal#0" names no provider; write PROVIDER, or PROVIDER#2 for its second',
+        ),
         ('name="a"\nkeep=3', "p.toml:2: keep: this is a whole number; write a table"),
         ("policies=3", "p.toml:1: policies: this is no list of policies; write each as [[policies]]"),
         ('name="a\n', "p.toml:1: not TOML: Illegal character '\\n' (column 8); correct this line"),
@@ -168,3 +268,20 @@ def test_any_text_is_read_or_refused_and_nothing_else(text: str) -> None:
         lines = []
     assert all(isinstance(policy, Policy) for policy in found)
     assert all(line.startswith("p.toml:") and "; " in line for line in lines)
+
+
+def test_what_is_written_of_input_hours_and_shares_is_read() -> None:
+    (policy,) = read(
+        'name = "a"\n[match.inputs]\nimages = { at_least = 2, below = 5 }\n'
+        '[[match.hours]]\ndays = ["fri"]\nfrom = "22:00"\nto = "06:00"\nzone = "Europe/Berlin"\n'
+        '[keep]\nquality = "full"\nversion = "equivalent"\n'
+        '[rank]\nby = "weighted"\nshares = { fal = 90, "fal#2" = 0.5 }\nsticky = "label:session"\n'
+        '[fallback]\nprovider = "fal#2"\n',
+        place="p.toml",
+    )
+    (hours,) = policy.match.hours
+    assert (policy.match.inputs.images.at_least, policy.match.inputs.images.below) == (2, 5)
+    assert (hours.days, hours.since, hours.until, hours.zone) == (("fri",), "22:00", "06:00", "Europe/Berlin")
+    assert (policy.keep.quality, policy.keep.version) == ("full", "equivalent")
+    assert (policy.rank.shares, policy.rank.sticky) == ({"fal": 90, "fal#2": 0.5}, "label:session")
+    assert policy.fallback.provider == "fal#2"

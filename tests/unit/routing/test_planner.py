@@ -11,8 +11,10 @@ from msgspec.structs import replace
 from gateway.config.model import OfferSection
 from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.errors import Blame, NotFound
+from gateway.contract.money import Units
 from gateway.contract.route import NO_SIGNALS
-from policies.document import Fallback, Keep, Match, Policy, Rank
+from gateway.routing.unit import estimated_units
+from policies.document import Bound, Fallback, Hours, Inputs, Keep, Match, Policy, Rank
 from policies.reading import presets
 from tests.unit.routing.making import PACKAGE_VERSION, World, catalog, local_model, section
 
@@ -63,7 +65,7 @@ def test_a_model_that_was_taken_away_has_an_empty_plan(world: World) -> None:
 
 def named(world: World, **request: Any) -> str:
     prediction = world.prediction(**request)
-    return world.planner.policy(prediction.request, owner=prediction.owner).name
+    return world.planner.policy(prediction.request, owner=prediction.owner, now=prediction.created_at).name
 
 
 def test_the_policy_asked_for_goes_before_the_models_before_one_that_matches_before_the_default() -> None:
@@ -257,7 +259,7 @@ def test_everything_down_means_waiting_for_the_first_that_comes_back() -> None:
 
 def test_explain_says_what_a_prediction_would_get_and_counts_nothing(world: World) -> None:
     for _ in range(10):
-        plan = world.planner.explain("acme/up", input={})
+        plan = world.planner.explain("acme/up", input={}, now=world.clock.now())
     assert all(choice.reasons for choice in plan.choices)
     assert all(world.board.snapshot(choice.offer) == NO_SIGNALS for choice in plan.choices)
     assert [choice.provider for choice in plan.kept] == world.providers()
@@ -269,7 +271,7 @@ def test_explain_takes_a_policy_and_a_version_by_name(world: World) -> None:
         *presets(),
         Policy(name="only-b", keep=Keep(providers=("b",)), fallback=Fallback(provider="")),
     )
-    plan = world.planner.explain("acme/up", version=PACKAGE_VERSION, input={}, policy="only-b")
+    plan = world.planner.explain("acme/up", version=PACKAGE_VERSION, input={}, policy="only-b", now=world.clock.now())
     assert (plan.policy, [choice.provider for choice in plan.kept]) == ("only-b", ["b"])
 
 
@@ -283,4 +285,76 @@ def test_explain_takes_a_policy_and_a_version_by_name(world: World) -> None:
 )
 def test_explain_names_the_nearest_word(world: World, asked: dict[str, str], said: str) -> None:
     with pytest.raises(NotFound, match=said):
-        world.planner.explain(**{"model": "acme/up", "input": {}, **asked})  # type: ignore[arg-type]
+        world.planner.explain(**{"model": "acme/up", "input": {}, "now": world.clock.now(), **asked})  # type: ignore[arg-type]
+
+
+# -- what a policy asks of the prediction --------------------------------------------------------------------------
+
+
+def test_a_policy_is_matched_by_input_and_by_the_hour_at_which_the_prediction_was_made(world: World) -> None:
+    in_hour = Match(hours=(Hours(since="13:00", until="14:00"),))
+    world.policies = (
+        *presets(),
+        Policy(name="large", match=Match(inputs=Inputs(images=Bound(at_least=4)))),
+        Policy(name="early", match=in_hour),
+    )
+    assert named(world, input={"num_outputs": 4}) == "large"
+    assert named(world, input={"num_outputs": 3}) == "cheapest"
+    early = world.prediction()
+    early = replace(early, created_at=early.created_at.replace(hour=13))
+    evening = early.created_at.replace(hour=20)
+    assert world.planner.plan(early, excluded=frozenset(), now=evening).policy == "early", "as when it was made"
+    late = replace(early, created_at=evening)
+    assert world.planner.plan(late, excluded=frozenset(), now=early.created_at).policy == "cheapest"
+
+
+def test_the_input_is_looked_at_once_and_only_if_a_policy_or_a_price_needs_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[dict[str, Any]] = []
+
+    def look(input: dict[str, Any], **more: Any) -> Units:
+        looks.append(input)
+        return estimated_units(input, **more)
+
+    monkeypatch.setattr("gateway.routing.planner.estimated_units", look)
+    bound = Match(inputs=Inputs(images=Bound(at_least=4)), keys=("batch",))
+    world.policies = (*presets(), *(Policy(name=name, match=bound) for name in ("one", "two", "three")))
+    assert named(world) == "cheapest"
+    assert world.providers()
+    assert looks == [], "no policy is for this key"
+    asked = world.prediction(owner="batch")
+    assert world.planner.policy(asked.request, owner="batch", now=asked.created_at).name == "cheapest"
+    assert len(looks) == 1
+
+
+def test_an_equivalent_version_serves_who_pins_none(world: World) -> None:
+    twins = section(
+        OfferSection(provider="a", name="up", version=V1, equivalent="fast"),
+        OfferSection(provider="b", name="up", version=V2, equivalent="fast", quality="reduced"),
+        OfferSection(provider="c", name="up", version=V2, equivalent="slow"),
+        version=V1,
+    )
+    world = World(catalog(twins), draw=lambda: 0.5, default="twins")
+    world.policies = (*presets(), Policy(name="twins", keep=Keep(version="equivalent"), rank=Rank(by="cost")))
+    assert sorted(world.providers()) == ["a", "b"]
+    assert world.providers(world.prediction(version=V1)) == ["a"], "pinned"
+    assert sorted(world.providers(world.prediction(version=V2))) == ["b", "c"]
+    plan = world.planner.plan(world.prediction(), excluded=frozenset(), now=world.clock.now())
+    assert {choice.offer: choice.quality for choice in plan.choices}["acme/up@b"] == "reduced"
+    pinned = world.planner.explain("acme/up", version=V1, input={}, now=world.clock.now())
+    assert [choice.provider for choice in pinned.kept] == ["a"]
+
+
+def test_what_a_policy_holds_on_to_is_the_key_and_the_labels_of_the_prediction(world: World) -> None:
+    made = catalog(section("a", "b", "c"))
+    for sticky, who in (("key", {"owner": "app"}), ("label:session", {"labels": {"session": "s"}})):
+        rank = Rank(by="weighted", shares={"a": 1, "b": 1, "c": 1}, sticky=sticky)
+        world = World(made, draw=never, default="held")
+        world.policies = (*presets(), Policy(name="held", rank=rank))
+        plans = [world.providers(world.prediction(**who)) for _ in range(3)]  # type: ignore[arg-type]
+        explained = world.planner.explain(
+            "acme/up", input={}, key=who.get("owner", ""), labels=who.get("labels"), now=world.clock.now()
+        )
+        assert len({tuple(plan) for plan in plans}) == 1
+        assert [choice.provider for choice in explained.kept] == plans[0]

@@ -246,6 +246,6 @@ def test_explaining_counts_nobody(world: World) -> None:
     predictions = [waiting(world, number) for number in range(2)]
     break_and_mend(world, predictions)
     for _ in range(3):
-        explained = world.planner.explain("acme/up", input={})
+        explained = world.planner.explain("acme/up", input={}, now=world.clock.now())
         assert explained.choices[0].reasons[0].code == "returning"
     assert world.planner.plan(predictions[0], excluded=frozenset(), now=world.clock.now()).kept

@@ -37,10 +37,10 @@ async def test_what_was_exported_is_imported_whole(open_sqlite: OpenSqlite, cloc
     store, other = await open_sqlite(), await open_sqlite(tmp_path / "other.db")
     await fill(store, clock)
     text = await exported(store)
-    assert await imported(other, text) == Counts(predictions=4, deliveries=3, settings=2, files=1, audits=2)
+    assert await imported(other, text) == Counts(predictions=4, deliveries=3, settings=2, files=1, audits=2, budgets=4)
     assert await read_out(other) == await read_out(store)
     header, *_, end = map(msgspec.json.decode, text.splitlines())
-    assert (header["type"], header["format"], header["made_by"]) == ("turnout-store", 1, "turnout 9")
+    assert (header["type"], header["format"], header["made_by"]) == ("turnout-store", 2, "turnout 9")
     assert end["counts"]["predictions"] == 4
 
 

@@ -135,6 +135,43 @@ async def test_money_is_counted_as_the_ledger_has_it_and_an_unknown_cost_never_a
     assert settled == {"priced": 1, "unknown": 1, "maybe": 2, "released": 1}
 
 
+async def test_bills_are_held_against_what_was_expected_of_the_same_attempts(metrics: Metrics) -> None:
+    running = attempt(expected_nanos=1_000_000)
+    told = won(expected_nanos=1_000_000, metrics={"predict_time": 4.0})
+    reckoned = won(expected_nanos=1_000_000)  # of the same input as the estimate: it cannot drift
+    tokens = won(expected_nanos=9_000_000, nanos=1_000_000, metrics={"output_token_count": 12})
+    for ended in (told, reckoned, tokens, won(metrics={"predict_time": 4.0}), lost(cost=told.cost), won(nanos=None)):
+        metrics.committed(prediction(running), prediction(ended), (entry("settled", ended.cost.nanos),))
+    assert drift(metrics, "likely") == pytest.approx((0.001, 0.0023))
+    assert drift(metrics, "most") == pytest.approx((0.009, 0.001))
+
+
+async def test_a_bill_that_is_told_twice_drifts_once_by_the_better_word(metrics: Metrics) -> None:
+    computed = won(expected_nanos=1_000_000, metrics={"predict_time": 4.0})
+    reported = replace(computed, cost=Cost(nanos=3_000_000, basis=CostBasis.REPORTED))
+    collecting = replace(computed, status=AttemptStatus.COLLECTING)
+    metrics.committed(prediction(attempt()), prediction(collecting), (entry("settled", 2_300_000),))
+    correction = replace(entry("settled", 3_000_000, "reported"), corrects_nanos=2_300_000)
+    metrics.committed(prediction(collecting), prediction(reported), (correction,))
+    assert drift(metrics, "likely") == pytest.approx((0.001, 0.003))
+
+
+async def test_what_was_only_reckoned_drifts_once_its_provider_tells(metrics: Metrics) -> None:
+    reckoned = won(expected_nanos=1_000_000)
+    metrics.committed(prediction(attempt()), prediction(reckoned), (entry("settled", 2_300_000),))
+    assert drift(metrics, "likely") == (0, 0)
+    reported = replace(reckoned, cost=Cost(nanos=3_000_000, basis=CostBasis.REPORTED))
+    correction = replace(entry("settled", 3_000_000, "reported"), corrects_nanos=2_300_000)
+    metrics.committed(prediction(reckoned), prediction(reported), (correction,))
+    assert drift(metrics, "likely") == pytest.approx((0.001, 0.003))
+
+
+def drift(metrics: Metrics, estimate: str) -> tuple[float | None, float | None]:
+    labels = {"offer": "acme/up@cheap", "name": "cheap", "model": "acme/up", "estimate": estimate}
+    expected = value(metrics, "turnout_spend_drift_expected_dollars_total", **labels)
+    return expected, value(metrics, "turnout_spend_drift_billed_dollars_total", **labels)
+
+
 async def test_nano_dollars_add_up_exactly_over_many_attempts(metrics: Metrics) -> None:
     done = prediction(won(1))
     for _ in range(1000):

@@ -59,6 +59,7 @@ def test_a_prediction_is_one_trace_with_a_span_per_attempt_in_its_own_times() ->
     assert first.attributes["error.type"] == "model_failed"
     assert first.status.status_code is StatusCode.ERROR
     assert second.attributes["turnout.cost.nanos"] == 2_300_000
+    assert second.attributes["turnout.cost.basis"] == "computed"
     assert second.attributes["turnout.attempt.is_fallback"] is True
     assert [event.name for event in second.events] == ["accepted", "running"]
 

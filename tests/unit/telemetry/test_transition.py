@@ -36,6 +36,7 @@ def test_one_line_for_a_failover_and_one_for_the_end() -> None:
         f"prediction {done.id} of acme/up succeeded by local in 4.000 s after 2 attempts, ≥ $0.0023"
     )
     assert (ended["provider"], ended["fallback"], ended["seconds"]) == ("local", True, 4.0)
+    assert ended["cost_basis"] == "unknown", "of a part of it"
     assert "private" not in wire.text, "inputs and outputs are nobody's business"
 
 
@@ -54,7 +55,8 @@ def test_a_failed_prediction_is_a_warning_with_its_reason() -> None:
 def test_what_was_only_rejected_cost_nothing() -> None:
     wire = Wire("json", Redaction())
     LogObserver().prediction_ended(prediction(lost(1, why=AtCapacity()), status=Status.FAILED))
-    assert json.loads(wire.text)["cost"] == "$0.00"
+    line = json.loads(wire.text)
+    assert (line["cost"], line["cost_basis"]) == ("$0.00", "computed")
 
 
 def test_what_ops_must_hear_of_is_said_and_routine_is_not() -> None:
