@@ -82,7 +82,13 @@ class Keep(Part, kw_only=True, frozen=True):
     providers: Annotated[tuple[str, ...], Meta(description="only these; empty: all")] = ()
     without: Annotated[tuple[str, ...], Meta(description="never these")] = ()
     regions: Annotated[tuple[str, ...], Meta(description="only offers declared for one of these; empty: all")] = ()
-    capabilities: Annotated[tuple[str, ...], Meta(description="only offers that can do all of these")] = ()
+    capabilities: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="only offers that can do all of: stream, webhook, cancel, stop (while it runs), or what "
+            "offers declare"
+        ),
+    ] = ()
     quality: Annotated[
         Literal["full", "reduced"],
         Meta(description='the least that may serve: "full" drops offers declared as reduced, the fallback too'),
@@ -114,15 +120,30 @@ class Weights(Part, kw_only=True, frozen=True):
     health: Annotated[float, Meta(ge=0, description="weight of the tries that a result takes")] = 0.0
 
 
+class Goal(Part, kw_only=True, frozen=True):
+    """What a plan is to reach, as cheaply as it can."""
+
+    success: Annotated[float, Meta(gt=0, lt=1, description="probability of a result in time")]
+    within: Annotated[
+        str, Meta(description='the time, from when the prediction was made, e.g. "30s", "5m"', examples=["30s"])
+    ]
+
+
 class Rank(Part, kw_only=True, frozen=True):
     """How the kept offers are ordered."""
 
     by: Annotated[
-        Literal["cost", "latency", "health", "blend", "weighted", "ordered"],
-        Meta(description="the measure: one of three, a blend of them, shares of the traffic, or a fixed order"),
+        Literal["cost", "latency", "health", "blend", "goal", "weighted", "ordered"],
+        Meta(
+            description="the measure: one of three, a blend of them, the cheapest plan for a goal, shares of the "
+            "traffic, or a fixed order"
+        ),
     ] = "blend"
     weights: Annotated[Weights, Meta(description="of the blend")] = Weights(cost=1, latency=1, health=1)
-    quantile: Annotated[Literal["p50", "p95"], Meta(description="of the total time, for latency")] = "p50"
+    quantile: Annotated[
+        Literal["mean", "p50", "p75", "p90", "p95", "p99"], Meta(description="of the time to a result, for latency")
+    ] = "mean"
+    goal: Annotated[Goal | msgspec.UnsetType, Meta(description="for goal: what a plan is to reach")] = msgspec.UNSET
     order: Annotated[tuple[str, ...], Meta(description="names of providers, first to last, for ordered")] = ()
     shares: Annotated[
         dict[str, Share],
@@ -138,9 +159,15 @@ class Rank(Part, kw_only=True, frozen=True):
             extra_json_schema={"pattern": "^(key|label:.+)?$", "examples": ["label:session"]},
         ),
     ] = ""
-    explore: Annotated[float, Meta(ge=0, le=0.5, description="share of predictions that try an offer without data")] = (
-        0.05
-    )
+    explore: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=0.5,
+            description="share of predictions that try an offer of which little is known, or nothing since it was bad; "
+            "one that nobody has tried yet is tried four times as often",
+        ),
+    ] = 0.05
 
 
 class Limits(Part, kw_only=True, frozen=True):

@@ -11,7 +11,8 @@ import msgspec
 
 from gateway.contract.budget import DROPPED
 from gateway.contract.money import format_dollars, parse_dollars
-from gateway.contract.route import BreakerState, Candidate, Offer, Reason
+from gateway.contract.reason import Reason
+from gateway.contract.route import BreakerState, Candidate, Offer
 from policies.document import Keep
 
 # How long a prediction waits for a provider of ours that is only starting, counted from its last attempt.
@@ -50,6 +51,8 @@ class Code(enum.StrEnum):
     TIE = "tie"
     EXPLORED = "explored"
     FALLBACK = "fallback"
+    GOAL = "goal"  # first of the plan that meets it
+    GOAL_MISSED = "goal_missed"  # first of the most probable plan, for none meets it
 
 
 class Demand(msgspec.Struct, kw_only=True, frozen=True):
@@ -62,6 +65,7 @@ class Demand(msgspec.Struct, kw_only=True, frozen=True):
     deadline_seconds: float  # left
     capabilities: frozenset[str] = frozenset()  # asked for, beside the policy's
     attempts: int = 0  # made so far
+    age_seconds: float = 0.0  # since it was made
     idle_seconds: float = 0.0  # since it was made, or since its newest attempt ended
 
 
@@ -102,6 +106,7 @@ def drop(
     if (
         signals.breaker is BreakerState.CLOSED
         and signals.limited_for_seconds <= 0
+        and signals.pace_seconds <= 0
         and signals.turn_seconds <= 0
         and candidate.provider_ready
         and not candidate.provider_full
@@ -128,7 +133,7 @@ def _misversioned(offer: Offer, demand: Demand, equivalents: frozenset[str]) -> 
         text += f", and equivalent to none of {', '.join(sorted(equivalents))}"
     elif demand.is_pinned and offer.equivalent is not None:
         text += ", which was asked for"
-    return Reason(code=Code.VERSION, text=text)
+    return Reason(code=Code.VERSION, written=text)
 
 
 def _unfit(
@@ -136,28 +141,28 @@ def _unfit(
 ) -> Reason | None:
     offer, signals = candidate.offer, candidate.signals
     if offer.id in excluded:
-        return Reason(code=Code.EXCLUDED, text="it failed already for this prediction")
+        return Reason(code=Code.EXCLUDED, written="it failed already for this prediction")
     if offer.version != demand.version and offer.equivalent not in equivalents:
         return _misversioned(offer, demand, equivalents)
     if (demand.capabilities or keep.capabilities) and (
         lacking := demand.capabilities.union(keep.capabilities) - offer.capabilities
     ):
-        return Reason(code=Code.CAPABILITY, text=f"it cannot {', '.join(sorted(lacking))}")
+        return Reason(code=Code.CAPABILITY, written=f"it cannot {', '.join(sorted(lacking))}")
     if keep.providers and offer.provider not in keep.providers:
-        return Reason(code=Code.PROVIDER, text=f"{offer.provider} is not among {', '.join(keep.providers)}")
+        return Reason(code=Code.PROVIDER, written=f"{offer.provider} is not among {', '.join(keep.providers)}")
     if offer.provider in keep.without:
-        return Reason(code=Code.PROVIDER, text=f"the policy goes without {offer.provider}")
+        return Reason(code=Code.PROVIDER, written=f"the policy goes without {offer.provider}")
     if keep.regions and offer.region not in keep.regions:
         where = offer.region or "no stated region"
-        return Reason(code=Code.REGION, text=f"{where}, not one of {', '.join(keep.regions)}")
+        return Reason(code=Code.REGION, written=f"{where}, not one of {', '.join(keep.regions)}")
     if keep.quality == "full" and offer.quality != "full":
-        return Reason(code=Code.QUALITY, text=f"declared as {offer.quality}, {keep.quality} quality asked")
+        return Reason(code=Code.QUALITY, written=f"declared as {offer.quality}, {keep.quality} quality asked")
     if signals.success is not None and signals.success < keep.min_success:
-        return Reason(code=Code.SUCCESS, text=f"{signals.success:.0%} succeed, {keep.min_success:.0%} asked")
+        return Reason(code=Code.SUCCESS, written=f"{signals.success:.0%} succeed, {keep.min_success:.0%} asked")
     expected = candidate.expected_seconds
     if expected is not None and expected > demand.deadline_seconds:
         return Reason(
-            code=Code.DEADLINE, text=f"takes {expected:.3g} s, {max(demand.deadline_seconds, 0):.3g} s are left"
+            code=Code.DEADLINE, written=f"takes {expected:.3g} s, {max(demand.deadline_seconds, 0):.3g} s are left"
         )
     return None
 
@@ -167,11 +172,11 @@ def _dear(keep: Keep, candidate: Candidate) -> Reason | None:
     if expected is None:
         if keep.unknown_price == "keep":
             return None
-        return Reason(code=Code.PRICE_UNKNOWN, text="its price for this input is not known")
+        return Reason(code=Code.PRICE_UNKNOWN, written="its price for this input is not known")
     limit = dollars(keep.max_price)
     if expected <= limit:
         return None
-    return Reason(code=Code.PRICE, text=f"{format_dollars(expected)} expected, at most {format_dollars(limit)}")
+    return Reason(code=Code.PRICE, written=f"{format_dollars(expected)} expected, at most {format_dollars(limit)}")
 
 
 def _not_now(candidate: Candidate, demand: Demand) -> Drop | None:
@@ -182,27 +187,31 @@ def _not_now(candidate: Candidate, demand: Demand) -> Drop | None:
     until = signals.breaker_until_seconds
     if signals.breaker is BreakerState.OPEN:
         ends = "until it is released" if until is None else f"for another {until:.3g} s"
-        reasons.append(Reason(code=Code.BREAKER, text=f"its breaker is open {ends}"))
+        reasons.append(Reason(code=Code.BREAKER, written=f"its breaker is open {ends}"))
         waits.append(until)
     elif signals.breaker is BreakerState.PROBING and until:
-        reasons.append(Reason(code=Code.BREAKER, text="its breaker waits for the outcome of a probe"))
+        reasons.append(Reason(code=Code.BREAKER, written="its breaker waits for the outcome of a probe"))
         waits.append(until)
     if signals.limited_for_seconds > 0:
-        reasons.append(Reason(code=Code.RATE_LIMIT, text=f"rate limited for {signals.limited_for_seconds:.3g} s"))
+        reasons.append(Reason(code=Code.RATE_LIMIT, written=f"rate limited for {signals.limited_for_seconds:.3g} s"))
         waits.append(signals.limited_for_seconds)
+    elif signals.pace_seconds > 0:
+        text = f"as many as its limit seems to allow; the next in {signals.pace_seconds:.3g} s"
+        reasons.append(Reason(code=Code.RATE_LIMIT, written=text))
+        waits.append(signals.pace_seconds)
     if signals.turn_seconds > 0:
         reasons.append(
-            Reason(code=Code.RETURNING, text=f"it was away; this one's turn comes in {signals.turn_seconds:.3g} s")
+            Reason(code=Code.RETURNING, written=f"it was away; this one's turn comes in {signals.turn_seconds:.3g} s")
         )
         waits.append(signals.turn_seconds)
     if offer.concurrency is not None and signals.in_flight >= offer.concurrency:
-        reasons.append(Reason(code=Code.CONCURRENCY, text=f"{signals.in_flight} of {offer.concurrency} in flight"))
+        reasons.append(Reason(code=Code.CONCURRENCY, written=f"{signals.in_flight} of {offer.concurrency} in flight"))
         waits.append(LOOK_AGAIN_SECONDS)
     elif candidate.provider_full:
-        reasons.append(Reason(code=Code.CONCURRENCY, text=f"{offer.provider} has all it may have in flight"))
+        reasons.append(Reason(code=Code.CONCURRENCY, written=f"{offer.provider} has all it may have in flight"))
         waits.append(LOOK_AGAIN_SECONDS)
     if not candidate.provider_ready:
-        reasons.append(Reason(code=Code.NOT_READY, text=f"{offer.provider} is not ready"))
+        reasons.append(Reason(code=Code.NOT_READY, written=f"{offer.provider} is not ready"))
         waits.append(LOOK_AGAIN_SECONDS if demand.idle_seconds < READY_PATIENCE_SECONDS else None)
     if not reasons:
         return None

@@ -14,7 +14,8 @@ from gateway.contract.money import parse_dollars
 from gateway.contract.toml import Path
 from gateway.contract.wording import nearest, printable
 from policies import budget
-from policies.document import ANY, Bound, Hours, Match, Policy, Rank
+from policies.document import ANY, Bound, Goal, Hours, Match, Policy, Rank
+from policies.duration import seconds_of
 from policies.match import read_minutes, read_zone
 
 _NAME = re.compile(r"[^#@\s]+(#[1-9]\d*)?")
@@ -32,6 +33,7 @@ def mistakes(policy: Policy) -> Iterator[Problem]:
         _of_match(policy.match),
         _of_keep(policy),
         _of_rank(policy.rank),
+        _of_goal(policy.rank),
         _of_fallback(policy),
         itertools.starmap(Problem, budget.mistakes(policy)),
     )
@@ -109,6 +111,19 @@ def _of_rank(rank: Rank) -> Iterator[Problem]:
     if rank.sticky and _STICKY.fullmatch(rank.sticky) is None:
         problem = f'"{printable(rank.sticky)}" is nothing to hold on to'
         yield Problem(("rank", "sticky"), problem, 'write "key" or "label:NAME"')
+
+
+def _of_goal(rank: Rank) -> Iterator[Problem]:
+    if rank.by == "goal" and not isinstance(rank.goal, Goal):
+        yield Problem(("rank", "by"), "there is no goal", 'add goal = { success = 0.99, within = "30s" } to [rank]')
+    if not isinstance(rank.goal, Goal):
+        return
+    if rank.by != "goal":
+        yield Problem(("rank", "goal"), f'by = "{rank.by}" takes no goal', 'write by = "goal", or leave it out')
+    try:
+        seconds_of(rank.goal.within)
+    except ValueError as error:
+        yield Problem(("rank", "goal", "within"), printable(str(error)), 'write within = "30s", "5m" or "1h30m"')
 
 
 def _of_fallback(policy: Policy) -> Iterator[Problem]:

@@ -1,177 +1,26 @@
-"""In which order the kept offers are tried, and why. Chance is drawn from outside; nothing depends on list order."""
+"""In which order the kept offers are tried, and why. Chance is drawn from outside."""
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from gateway.contract.money import NANOS, format_dollars
-from gateway.contract.route import BreakerState, Candidate, Reason
-from policies.document import Rank
-from policies.keep import Code
+from gateway.contract.reason import Reason, Value
+from gateway.contract.route import Candidate, Choice
+from policies.document import Goal, Policy
+from policies.duration import seconds_of
+from policies.goal import Aim, Solve, aims
+from policies.keep import Code, Demand
+from policies.score import cost, hope, is_stranger, latency, scores, shown
+from policies.view import View
 
 Draw = Callable[[], float]  # from [0, 1)
 
-NEAR = 0.05  # scores so close to the best of them count as equal, and are ordered by draw
-FEW_SAMPLES = 5
-MAX_EXPLORING = 2  # attempts in flight on an offer without data
-# An offer without data stands at the unlucky end of a wide prior: it is explored, but first only by its merits.
-LATENCY_PRIOR = 1.5  # x the median of its siblings
-SUCCESS_PRIOR = 0.9  # x the median of its siblings
-# Holding all that is in flight makes an offer count as so much slower: measured latency lags behind a rush.
-LOAD = 0.25
-LOAD_DAMPING = 10  # attempts in flight, below which load says little
-
-
-class Ranked(NamedTuple):
-    candidate: Candidate
-    score: float | None  # lower is better; None: unknown
-    reasons: tuple[Reason, ...]
-
-
-def order(rank: Rank, candidates: Sequence[Candidate], *, may_explore: bool, draw: Draw) -> list[Ranked]:
-    """`candidates`, best first. With `may_explore` an offer without data may come to the front, by draw."""
-    if not candidates:
-        return []
-    scores = _SCORES[rank.by](rank, candidates)
-    places, tied = _places(scores, candidates, near=0.0 if rank.by == "ordered" else NEAR, draw=draw)
-    explored = _explored(rank, candidates, draw) if may_explore and rank.explore > 0 else None
-    ranked = _explain(rank, candidates, scores, places, tied)
-    if explored is not None and explored != places[0]:
-        at = places.index(explored)
-        reason = Reason(code=Code.EXPLORED, text=f"{candidates[explored].signals.samples} samples: tried to learn more")
-        first = ranked.pop(at)
-        ranked.insert(0, first._replace(reasons=(reason, *first.reasons)))
-    return ranked
-
-
-# -- scores: lower is better, inf is unknown --------------------------------------------------------------------
-
-
-def _cost(rank: Rank, candidates: Sequence[Candidate]) -> list[float]:
-    return [math.inf if c.expected_nanos is None else c.expected_nanos / NANOS for c in candidates]
-
-
-def _latency(rank: Rank, candidates: Sequence[Candidate]) -> list[float]:
-    """Seconds to a result: the measured quantile x the tries it takes, somewhat more for what is loaded most."""
-    if rank.quantile == "p95":
-        seconds = [c.signals.total_p95 for c in candidates]
-    else:
-        seconds = [c.signals.total_p50 for c in candidates]
-    known = [value for value in seconds if value is not None]
-    prior = statistics.median(known) * LATENCY_PRIOR if known else 1.0
-    damped = sum(c.signals.in_flight for c in candidates) + LOAD_DAMPING
-    return [
-        (prior if value is None else value) * _tries(c.signals.success) * (1 + LOAD * c.signals.in_flight / damped)
-        for value, c in zip(seconds, candidates, strict=True)
-    ]
-
-
-def _health(rank: Rank, candidates: Sequence[Candidate]) -> list[float]:
-    """Tries that a result takes: 1 is perfect. What is being probed is not trusted yet."""
-    known = [c.signals.success for c in candidates if c.signals.success is not None]
-    prior = statistics.median(known) * SUCCESS_PRIOR if known else 1.0
-    return [
-        _tries(prior if c.signals.success is None else c.signals.success)
-        + (1.0 if c.signals.breaker is BreakerState.PROBING else 0.0)
-        for c in candidates
-    ]
-
-
-def _blend(rank: Rank, candidates: Sequence[Candidate]) -> list[float]:
-    """The weighted mean of cost, latency and health, each as a share of the worst candidate's."""
-    weights = rank.weights
-    parts = [
-        (weight, _shares(score(rank, candidates)))
-        for weight, score in ((weights.cost, _cost), (weights.latency, _latency), (weights.health, _health))
-        if weight > 0
-    ]
-    total = sum(weight for weight, _ in parts)
-    if not total:
-        return [0.0] * len(candidates)
-    return [sum(weight * shares[i] for weight, shares in parts) / total for i in range(len(candidates))]
-
-
-def _ordered(rank: Rank, candidates: Sequence[Candidate]) -> list[float]:
-    places = {provider: float(place) for place, provider in enumerate(rank.order, 1)}
-    return [places.get(c.offer.provider, len(places) + 1.0) for c in candidates]
-
-
-_SCORES: dict[str, Callable[[Rank, Sequence[Candidate]], list[float]]] = {
-    "cost": _cost,
-    "latency": _latency,
-    "health": _health,
-    "blend": _blend,
-    "ordered": _ordered,
-}
-
-
-def _tries(success: float | None) -> float:
-    return 1.0 if success is None else 1.0 / max(success, 0.05)
-
-
-def _shares(scores: list[float]) -> list[float]:
-    """Each as a share of the worst known one; unknown is as bad as the worst."""
-    worst = max((score for score in scores if score != math.inf), default=0.0)
-    return [1.0 if score == math.inf else score / worst if worst > 0 else 0.0 for score in scores]
-
-
-# -- places -----------------------------------------------------------------------------------------------------
-
-
-def _places(
-    scores: list[float], candidates: Sequence[Candidate], *, near: float, draw: Draw
-) -> tuple[list[int], dict[int, int]]:
-    """Indices, best first, and for each that is as good as others how many they are."""
-    by_score = sorted(range(len(scores)), key=scores.__getitem__)
-    places: list[int] = []
-    tied: dict[int, int] = {}
-    start = 0
-    while start < len(by_score):
-        limit = scores[by_score[start]] * (1 + near)
-        end = start + 1
-        while end < len(by_score) and scores[by_score[end]] <= limit:
-            end += 1
-        group = by_score[start:end]
-        if len(group) > 1:
-            group = _shuffled(group, candidates, draw)
-            tied.update(dict.fromkeys(group, len(group)))
-        places += group
-        start = end
-    return places, tied
-
-
-def _shuffled(group: list[int], candidates: Sequence[Candidate], draw: Draw) -> list[int]:
-    """Drawn without replacement, with weights 1 / (1 + in flight): a rush spreads, whatever the list says."""
-    keys = {i: -math.log1p(-draw()) * (1 + candidates[i].signals.in_flight) for i in group}
-    return sorted(group, key=keys.__getitem__)
-
-
-def _explored(rank: Rank, candidates: Sequence[Candidate], draw: Draw) -> int | None:
-    if rank.by == "ordered":
-        return None  # ops have said who comes first
-    unknown = [i for i, c in enumerate(candidates) if _is_worth_a_try(rank, c)]
-    if not unknown or len(unknown) == len(candidates):
-        return None  # where nobody has data, draws spread them already
-    drawn = draw()
-    return unknown[int(drawn / rank.explore * len(unknown))] if drawn < rank.explore else None
-
-
-def _is_worth_a_try(rank: Rank, candidate: Candidate) -> bool:
-    signals = candidate.signals
-    if signals.in_flight >= MAX_EXPLORING:
-        return False
-    if signals.breaker is BreakerState.PROBING:
-        return True  # nothing else would bring it back
-    if signals.samples + signals.in_flight >= FEW_SAMPLES:
-        return False
-    # By cost, only one whose cost hangs on what was never measured has anything to teach.
-    return rank.by != "cost" or (candidate.expected_nanos is None and candidate.offer.price.is_known)
-
-
-# -- reasons ----------------------------------------------------------------------------------------------------
+NEAR = 0.05  # a score that is so much worse is drawn a third as often
+# Scores so close to the best are drawn among. Time to a result is the least certain of them.
+_REACH = {"cost": NEAR, "latency": 4 * NEAR, "health": NEAR, "blend": NEAR, "ordered": 0.0}
+STRANGERS = 4.0  # times as often as other offers in doubt one is tried that nobody has tried yet
 
 _FIRST = {
     "cost": Code.CHEAPEST,
@@ -179,37 +28,172 @@ _FIRST = {
     "health": Code.STEADIEST,
     "blend": Code.BEST,
     "ordered": Code.ORDERED,
+    "goal": Code.CHEAPEST,
 }
 
 
-def _explain(
-    rank: Rank, candidates: Sequence[Candidate], scores: list[float], places: list[int], tied: dict[int, int]
-) -> list[Ranked]:
-    texts = [_said(rank, candidate, score) for candidate, score in zip(candidates, scores, strict=True)]
-    ranked: list[Ranked] = []
-    for place, i in enumerate(places):
-        if place == 0:
-            code: str = _FIRST[rank.by]
-            text = f"{texts[i]}, next {texts[places[1]]}" if len(places) > 1 else f"{texts[i]}, no other"
-        else:
-            code, text = Code.NEXT, f"{texts[i]}, behind {candidates[places[place - 1]].offer.provider}"
-        reasons: tuple[Reason, ...] = (Reason(code=code, text=text),)
-        if i in tied:
-            reasons += (Reason(code=Code.TIE, text=f"one of {tied[i]} that are as good, ordered by draw"),)
-        ranked.append(Ranked(candidates[i], None if scores[i] == math.inf else scores[i], reasons))
-    return ranked
+def choice_of(
+    candidate: Candidate, reasons: tuple[Reason, ...], *, score: float | None, until_seconds: float | None = None
+) -> Choice:
+    offer = candidate.offer
+    return Choice(
+        offer=offer.id,
+        provider=offer.provider,
+        kept=True,
+        reasons=reasons,
+        score=score if score != math.inf else None,
+        expected_nanos=candidate.expected_nanos,
+        expected_seconds=candidate.expected_seconds,
+        until_seconds=until_seconds,
+        quality=offer.quality,
+    )
 
 
-def _said(rank: Rank, candidate: Candidate, score: float) -> str:
-    """What the candidate has to show for its place, in the measure that the policy ranks by."""
-    signals = candidate.signals
-    if rank.by == "cost":
-        return f"{format_dollars(candidate.expected_nanos)} expected" if score != math.inf else "cost unknown"
-    if rank.by == "latency":
-        measured = signals.total_p95 if rank.quantile == "p95" else signals.total_p50
-        return "latency unknown" if measured is None else f"{rank.quantile} {measured:.3g} s"
-    if rank.by == "health":
-        return "success unknown" if signals.success is None else f"{signals.success:.0%} succeed"
-    if rank.by == "blend":
-        return f"score {score:.3f}"
-    return f"place {score:.0f}"
+def order(
+    policy: Policy, views: Sequence[View], demand: Demand, *, attempts: int, draw: Draw, solve: Solve = aims
+) -> list[Choice]:
+    """
+    Candidates, best first, of which at most `attempts` more will be tried.
+
+    Those about as good as the best are drawn, the better the likelier and the busier the less: a rush spreads, and
+    whoever is a little behind is still heard of. What comes after them is in the order of its score: if it comes to
+    that a new plan is made. At its first plan an offer that may teach something may come to the front, by draw.
+    """
+    if not views:
+        return []
+    rank = policy.rank
+    if rank.by == "goal" and isinstance(rank.goal, Goal):
+        return _by_goal(policy, rank.goal, views, demand, attempts=attempts, draw=draw, solve=solve)
+    found = scores(policy, views)
+    places, near = _places(found, views, reach=_REACH[rank.by], draw=draw)
+    choices = _told(policy, views, found, places, near)
+    if demand.attempts == 0 and rank.explore > 0 and rank.by != "ordered":
+        explored = _explored(views, min(found), draw, share=rank.explore)
+        if explored is not None and explored != places[0]:
+            _to_the_front(choices, views[explored].candidate)
+    return choices
+
+
+# -- places -----------------------------------------------------------------------------------------------------
+
+
+def _places(found: list[float], views: Sequence[View], *, reach: float, draw: Draw) -> tuple[list[int], int]:
+    """Places of the candidates, best first, and how many of them are about as good as the best."""
+    places = sorted(range(len(found)), key=found.__getitem__)
+    best = found[places[0]]
+    limit = best * (1 + reach)
+    near = 1
+    while near < len(places) and found[places[near]] <= limit:
+        near += 1
+    if near > 1:
+        # By place, lest the last digit of a score should decide who draws first.
+        places[:near] = _drawn([(i, _utility(found[i], best)) for i in sorted(places[:near])], views, draw)
+    return places, near
+
+
+def _utility(score: float, best: float) -> float:
+    """A third for each NEAR that it is worse. Rounded: the last digit of a price is no difference."""
+    return math.exp(-round(score / best - 1, 9) / NEAR) if 0 < best < math.inf else 1.0
+
+
+def _drawn(group: Sequence[tuple[int, float]], views: Sequence[View], draw: Draw) -> list[int]:
+    """Places in the order in which they were drawn, without replacement, by weights utility / (1 + in flight)."""
+    keys = {i: -math.log1p(-draw()) * (1 + views[i].candidate.signals.in_flight) / utility for i, utility in group}
+    return sorted(keys, key=keys.__getitem__)
+
+
+def _explored(views: Sequence[View], best: float, draw: Draw, *, share: float) -> int | None:
+    """Whom to try so as to learn, by draw."""
+    hopeful = [i for i, view in enumerate(views) if hope(view) < best]
+    if not hopeful or len(hopeful) == len(views):
+        return None  # where nobody has data, draws spread them already
+    if any(is_stranger(views[i].candidate) for i in hopeful):
+        share = min(share * STRANGERS, 0.5)  # the first attempt at somebody teaches most
+    drawn = draw()
+    return hopeful[int(drawn / share * len(hopeful))] if drawn < share else None
+
+
+# -- what is told of them ---------------------------------------------------------------------------------------
+
+
+def _told(
+    policy: Policy, views: Sequence[View], found: Sequence[float], places: Sequence[int], near: int
+) -> list[Choice]:
+    rank = policy.rank
+    choices = [_next(views[i], found[i], near if place < near else 1) for place, i in enumerate(places)]
+    first = views[places[0]].candidate
+    values: tuple[Value, ...] = shown(rank, first, found[places[0]])
+    if len(places) > 1:
+        values += shown(rank, views[places[1]].candidate, found[places[1]])[1:]
+    reasons: tuple[Reason, ...] = (Reason(code=_FIRST[rank.by], values=values),)
+    choices[0] = choice_of(first, reasons + choices[0].reasons[1:], score=found[places[0]])
+    return choices
+
+
+def _next(view: View, score: float, near: int) -> Choice:
+    """The same from one plan to the next, until its candidate or its score is another."""
+    if view.choice is not None and view.choice_score == score and view.choice_near == near:
+        return view.choice
+    reasons: tuple[Reason, ...] = (Reason(code=Code.NEXT, values=shown(view.policy.rank, view.candidate, score)),)
+    if near > 1:
+        reasons += (Reason(code=Code.TIE, values=(near,)),)
+    view.choice, view.choice_score, view.choice_near = choice_of(view.candidate, reasons, score=score), score, near
+    return view.choice
+
+
+def _to_the_front(choices: list[Choice], candidate: Candidate) -> None:
+    at = next(number for number, choice in enumerate(choices) if choice.offer == candidate.offer.id)
+    reason = Reason(code=Code.EXPLORED, written=f"{candidate.signals.samples} samples: tried to learn more")
+    first = choices.pop(at)
+    choices.insert(0, choice_of(candidate, (reason, *first.reasons), score=first.score))
+
+
+# -- the goal ---------------------------------------------------------------------------------------------------
+
+
+def _by_goal(
+    policy: Policy,
+    goal: Goal,
+    views: Sequence[View],
+    demand: Demand,
+    *,
+    attempts: int,
+    draw: Draw,
+    solve: Solve,
+) -> list[Choice]:
+    rank = policy.rank
+    candidates = [view.candidate for view in views]
+    left = seconds_of(goal.within) - demand.age_seconds
+    found = solve(candidates, success=goal.success, within_seconds=left, attempts=attempts) if left > 0 else []
+    # Whoever is in no plan is there for what comes after it, and where nobody's time is known.
+    measured = cost(policy, views) if left > 0 else latency(policy, views)
+    places, near = _places(measured, views, reach=NEAR, draw=draw)
+    rest = _told(policy, views, measured, places, near)
+    if not found:
+        return rest
+    firsts = {aim.steps[0].candidate: aim for aim in found}
+    best = found[0].per_result
+    aim = firsts[_drawn([(i, _utility(one.per_result, best)) for i, one in firsts.items()], views, draw)[0]]
+    row: list[Choice] = []
+    for number, step in enumerate(aim.steps):
+        candidate = candidates[step.candidate]
+        reason = _goal_reason(aim, goal) if number == 0 else Reason(code=Code.NEXT, written="next of the plan")
+        row.append(choice_of(candidate, (reason,), score=measured[step.candidate], until_seconds=step.until_seconds))
+    planned = {choice.offer for choice in row}
+    row += [choice for choice in rest if choice.offer not in planned]
+    if demand.attempts == 0 and rank.explore > 0:
+        # What is tried to learn more may well be late: only as often as the goal can bear. A plan that misses it has
+        # little to lose, and bears strangers as often as it is bad.
+        spare = aim.success - goal.success
+        share = min(rank.explore, spare) if spare > 0 else max(rank.explore, -spare / 2)
+        explored = _explored(views, aim.per_result / NANOS if spare > 0 else 0.0, draw, share=share)
+        if explored is not None and row[0].offer != candidates[explored].offer.id:
+            _to_the_front(row, candidates[explored])
+    return row
+
+
+def _goal_reason(aim: Aim, goal: Goal) -> Reason:
+    text = f"{aim.success:.1%} within {goal.within} for {format_dollars(round(aim.nanos))} in the mean"
+    if aim.is_met:
+        return Reason(code=Code.GOAL, written=f"the cheapest plan for {goal.success:.4g}: {text}")
+    return Reason(code=Code.GOAL_MISSED, written=f"no plan reaches {goal.success:.4g}; the most probable: {text}")

@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from gateway.contract.route import Candidate, Offer, Reason
+from gateway.contract.reason import Reason
+from gateway.contract.route import Candidate, Choice, Offer
 from policies.document import Policy, Rank
 from policies.keep import Code, Demand
-from policies.rank import Draw, Ranked
+from policies.rank import Draw, choice_of
 
 # From (0, 1], by what is asked for. Drawn anew each time, or always the same for one key or label.
 Number = Callable[[str], float]
@@ -29,7 +30,7 @@ class Place(NamedTuple):
         return self[:3]
 
 
-def by_shares(policy: Policy, candidates: Sequence[Candidate], demand: Demand, *, draw: Draw) -> list[Ranked]:
+def by_shares(policy: Policy, candidates: Sequence[Candidate], demand: Demand, *, draw: Draw) -> list[Choice]:
     """
     `candidates` in the order of a lottery in which each name of `shares` has its weight: whoever leaves hands on what
     he had in proportion. Offers under one name share it evenly, those without a share come last.
@@ -49,14 +50,14 @@ def by_shares(policy: Policy, candidates: Sequence[Candidate], demand: Demand, *
         places.append(Place(name is None, tickets[name] if name else 0.0, own, candidate, name))
     places.sort(key=Place.order)
     total = sum(shares[name] for name in tickets)
-    ranked: list[Ranked] = []
+    ranked: list[Choice] = []
     for place in places:
         said = f"{shares[place.name]:g} of {total:g} shares" if place.name else "no share"
         if not ranked:
-            reason = Reason(code=Code.SHARE, text=f"{said}, {about if place.name else 'and no other has one'}")
+            reason = Reason(code=Code.SHARE, written=f"{said}, {about if place.name else 'and no other has one'}")
         else:
-            reason = Reason(code=Code.NEXT, text=f"{said}, behind {ranked[-1].candidate.offer.provider}")
-        ranked.append(Ranked(place.candidate, place.ticket if place.name else None, (reason,)))
+            reason = Reason(code=Code.NEXT, written=f"{said}, behind {ranked[-1].provider}")
+        ranked.append(choice_of(place.candidate, (reason,), score=place.ticket if place.name else None))
     return ranked
 
 

@@ -156,6 +156,8 @@ def _times(plan: Plan) -> str:
 def as_json(slug: str, plan: Plan, loaded: Loaded, complaints: tuple[str, ...]) -> dict[str, Any]:
     """The plan as `--json` prints it: money in nano-dollars, null where it is unknown."""
     built: dict[str, Any] = msgspec.to_builtins(plan)
+    for shown, choice in zip(built["choices"], plan.choices, strict=True):
+        shown["reasons"] = [{"code": reason.code, "text": reason.text} for reason in choice.reasons]
     return {
         "model": slug,
         "policies_version": loaded.policies.current().version,

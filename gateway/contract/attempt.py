@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.contract.errors import Failure
 from gateway.contract.money import UNKNOWN_COST, Cost
-from gateway.contract.route import Reason
+from gateway.contract.reason import Reason
 
 
 class AttemptStatus(enum.StrEnum):
@@ -76,6 +76,7 @@ class Attempt(msgspec.Struct, kw_only=True, frozen=True):
     deadline_at: datetime  # of the whole
     submit_deadline_at: datetime | None = None  # until then the submit is answered; None: it is held as long as it runs
     start_deadline_at: datetime | None = None  # until then it runs; None: any time
+    move_on_at: datetime | None = None  # its plan goes on with the next then; None: only its limits end it
     run_seconds: float | None = None  # most it may run, from when the provider began; None: any time
     run_deadline_at: datetime | None = None  # what that comes to, once it runs
     is_fallback: bool = False

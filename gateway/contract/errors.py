@@ -382,6 +382,14 @@ class JobTimedOut(JobFailed):
     maybe_running = True
 
 
+class PlanMovedOn(JobFailed):
+    """The job was given the time its plan had for it; another is tried now. It says nothing of its provider."""
+
+    code = "plan_moved_on"
+    blame = Blame.LOCAL
+    maybe_running = True
+
+
 class ResultLost(JobFailed):
     """The job succeeded, and its result could not be had any more."""
 

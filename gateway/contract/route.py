@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.contract.budget import Hold
 from gateway.contract.money import Price
+from gateway.contract.reason import Reason
 
 
 class InputMapping(msgspec.Struct, kw_only=True, frozen=True):
@@ -119,7 +120,7 @@ class Offer(msgspec.Struct, kw_only=True, frozen=True):
     remote_version: str | None = None  # what to send as the version, if the provider takes one
     price: Price = Price()
     region: str | None = None
-    capabilities: frozenset[str] = frozenset()  # e.g. "stream", "cancel", "webhook"
+    capabilities: frozenset[str] = frozenset()  # e.g. "stream", "cancel", "stop", "webhook"
     is_fallback: bool = False
     input: InputMapping = InputMapping()
     output: OutputMapping = OutputMapping()
@@ -145,24 +146,38 @@ class BreakerState(enum.StrEnum):
     PROBING = "probing"
 
 
+# Where a distribution is told: the share of durations that are shorter. Close together where promises are made.
+SHARES = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.96, 0.98, 0.99, 0.995)
+
+
 class Signals(msgspec.Struct, kw_only=True, frozen=True):
     """
     What we measured of an offer lately. Seconds; None where there is no data: no data is not zero.
 
-    `success` is the decayed share of attempts that did what they should, blames CALLER and LOCAL left out.
+    `success` is the probability that the next attempt does what it should, blames CALLER, LOCAL and THROTTLE left out.
+    `bill` and `failure_bill` are what a success and a failure are billed, as shares of what was expected of a success.
     """
 
     samples: int = 0  # ended attempts in the window
     queue_p50: float | None = None
+    run_mean: float | None = None
     run_p50: float | None = None
     run_p95: float | None = None
     total_p50: float | None = None
     total_p95: float | None = None
+    seconds: tuple[float, ...] = ()  # to a success begun now, at each of SHARES
+    hoped_seconds: float | None = None  # to a success, if it were again as fast as it has been
+    failure_seconds: float | None = None  # until a failure is known, in the mean
     success: float | None = None
+    bill: float = 1.0
+    failure_bill: float = 0.0
     in_flight: int = 0
+    overdue: int = 0  # of them those that should have ended long ago
+    unheard_seconds: float | None = None  # since anything was learned
     breaker: BreakerState = BreakerState.CLOSED
     breaker_until_seconds: float | None = None  # until it probes again
     limited_for_seconds: float = 0.0  # rate limited: nothing should be sent for so long
+    pace_seconds: float = 0.0  # by the rate learned from its refusals: nothing should be sent for so long
     turn_seconds: float = 0.0  # it was away and is coming back: until this prediction's turn
 
 
@@ -178,13 +193,7 @@ class Candidate(msgspec.Struct, kw_only=True, frozen=True):
     expected_seconds: float | None  # None: no data
     provider_ready: bool = True  # e.g. the local backend's process is up
     provider_full: bool = False  # the provider, over all its offers, has as many in flight as it may have
-
-
-class Reason(msgspec.Struct, kw_only=True, frozen=True):
-    """Why a candidate stands where it does. `code` is fixed vocabulary (see policies.keep), `text` a sentence."""
-
-    code: str
-    text: str
+    views: dict[str, Any] = msgspec.field(default_factory=dict)  # by policy: what it has found out (policies.view)
 
 
 class Choice(msgspec.Struct, kw_only=True, frozen=True):
@@ -198,6 +207,7 @@ class Choice(msgspec.Struct, kw_only=True, frozen=True):
     expected_nanos: int | None = None
     expected_seconds: float | None = None
     is_fallback: bool = False
+    until_seconds: float | None = None  # after so long the plan goes on with the next; None: only limits end it
     quality: str = "full"  # of the offer, as declared
 
 

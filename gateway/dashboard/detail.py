@@ -10,7 +10,8 @@ from gateway.contract.errors import Failure
 from gateway.contract.host import host_of
 from gateway.contract.ledger import double_bill_upper_bound
 from gateway.contract.prediction import Prediction
-from gateway.contract.route import Choice, Reason
+from gateway.contract.reason import Reason
+from gateway.contract.route import Choice
 from gateway.dashboard.row import row_of
 from gateway.dashboard.shape import AttemptShown, ChoiceShown, DeliveryShown, Detail, ReasonShown
 from gateway.dashboard.shown import (

@@ -14,7 +14,14 @@ import msgspec
 
 from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.clock import derived_id, hash_token
-from gateway.contract.errors import InputUnfit, JobTimedOut, ModelFailed, OutcomeUnknown, ProviderFailure
+from gateway.contract.errors import (
+    InputUnfit,
+    JobTimedOut,
+    ModelFailed,
+    OutcomeUnknown,
+    PlanMovedOn,
+    ProviderFailure,
+)
 from gateway.contract.fact import Fact, Phase
 from gateway.contract.prediction import Prediction
 from gateway.contract.provider import Call, Callbacks
@@ -106,6 +113,7 @@ def new_attempt(
         deadline_at=deadline,
         submit_deadline_at=min(submit_deadline, deadline) if submit_deadline is not None else None,
         start_deadline_at=min(start_deadline, deadline) if start_deadline is not None else None,
+        move_on_at=now + timedelta(seconds=choice.until_seconds) if choice.until_seconds else None,
         run_seconds=plan.run_seconds or None,
         is_fallback=choice.is_fallback,
         quality=offer.quality,
@@ -136,11 +144,16 @@ def overdue(attempt: Attempt, now: datetime) -> ProviderFailure | None:
     start = attempt.start_deadline_at
     if start is not None and attempt.status is AttemptStatus.ACCEPTED and now >= start:
         return JobTimedOut(f"it did not begin to run within {_between(attempt.begun_at, start):g} s")
-    if now < attempt.deadline_at:
-        return None
-    if attempt.status is AttemptStatus.UNKNOWN:
-        return OutcomeUnknown("nobody said in its time what became of it")
-    return JobTimedOut(f"it did not end within {_between(attempt.begun_at, attempt.deadline_at):g} s")
+    if now >= attempt.deadline_at:
+        if attempt.status is AttemptStatus.UNKNOWN:
+            return OutcomeUnknown("nobody said in its time what became of it")
+        return JobTimedOut(f"it did not end within {_between(attempt.begun_at, attempt.deadline_at):g} s")
+    move_on_at = _move_on_at(attempt)
+    if move_on_at is not None and now >= move_on_at:
+        return PlanMovedOn(
+            f"it did not end within the {_between(attempt.begun_at, move_on_at):g} s its plan had for it"
+        )
+    return None
 
 
 def next_limit(attempt: Attempt) -> datetime:
@@ -150,7 +163,14 @@ def next_limit(attempt: Attempt) -> datetime:
         due = min(due, attempt.run_deadline_at)
     if attempt.start_deadline_at is not None and attempt.status is AttemptStatus.ACCEPTED:
         due = min(due, attempt.start_deadline_at)
-    return due
+    move_on_at = _move_on_at(attempt)
+    return due if move_on_at is None else min(due, move_on_at)
+
+
+def _move_on_at(attempt: Attempt) -> datetime | None:
+    """Only what can be asked to stop is left for another: of a submit without an answer nobody knows what it costs."""
+    is_known = attempt.status in (AttemptStatus.ACCEPTED, AttemptStatus.RUNNING)
+    return attempt.move_on_at if is_known else None
 
 
 def _between(start: datetime, end: datetime) -> float:

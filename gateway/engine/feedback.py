@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 
 from gateway.contract.attempt import Attempt, AttemptStatus
-from gateway.contract.errors import Blame
+from gateway.contract.errors import Blame, PlanMovedOn
 from gateway.contract.observer import Observer
 from gateway.contract.prediction import Prediction
+from gateway.routing.record import Flight
 from gateway.routing.signals import Board
 from gateway.routing.standing import Ticket
+from gateway.routing.unit import size_of
 
 
 class Feedback:
@@ -21,7 +23,7 @@ class Feedback:
         self._tickets: dict[int, Ticket] = {}
         self._told: set[int] = set()  # attempts whose job is over, as routing was told
         self._announced: set[int] = set()  # attempts that are closed, as observers were told
-        self._begun: dict[int, str] = {}  # offers that were told of a beginning, by attempt
+        self._flights: dict[int, Flight] = {}  # what the board was told of a beginning, by attempt
 
     def adopt(self, prediction: Prediction) -> None:
         """Attempts that had ended before this worker came were told by another."""
@@ -30,11 +32,11 @@ class Feedback:
                 self._told.add(attempt.number)
                 self._announced.add(attempt.number)
             else:
-                self._begin(attempt)
+                self._begin(prediction, attempt)
 
     def begun(self, prediction: Prediction, attempt: Attempt, ticket: Ticket) -> None:
         self._tickets[attempt.number] = ticket
-        self._begin(attempt)
+        self._begin(prediction, attempt)
         self._observer.attempt_begun(prediction, attempt)
 
     def submitted(self, number: int, seconds: float) -> None:
@@ -60,27 +62,30 @@ class Feedback:
         """The run is over: whoever has not been told of an end shall not wait for it."""
         for ticket in self._tickets.values():
             ticket.neutral()
-        for offer in self._begun.values():
+        for flight in self._flights.values():
             # Whoever goes on with it begins it anew: it must not count as in flight twice.
-            self._board.attempt_ended(offer, blame=Blame.LOCAL)
-        self._begun.clear()
+            self._board.attempt_ended(flight, blame=Blame.LOCAL)
+        self._flights.clear()
 
-    def _begin(self, attempt: Attempt) -> None:
-        self._begun[attempt.number] = attempt.offer
-        self._board.attempt_begun(attempt.offer)
+    def _begin(self, prediction: Prediction, attempt: Attempt) -> None:
+        size = size_of(prediction.request.input)
+        self._flights[attempt.number] = self._board.attempt_begun(attempt.offer, size=size)
 
     def _end(self, attempt: Attempt) -> None:
         ticket = self._tickets.get(attempt.number)
-        self._begun.pop(attempt.number, None)
+        flight = self._flights.pop(attempt.number, None)
         blame = _blame(attempt)
-        self._board.attempt_ended(
-            attempt.offer,
-            queue_seconds=_between(attempt.begun_at, attempt.running_at),
-            run_seconds=_run_seconds(attempt),
-            total_seconds=_between(attempt.begun_at, attempt.ended_at),
-            blame=blame,
-            retry_after_seconds=attempt.failure.retry_after_seconds if attempt.failure else None,
-        )
+        if flight is not None:
+            self._board.attempt_ended(
+                flight,
+                queue_seconds=_between(attempt.begun_at, attempt.running_at),
+                run_seconds=_run_seconds(attempt),
+                total_seconds=_between(attempt.begun_at, attempt.ended_at),
+                bill=_bill(attempt),
+                blame=blame,
+                retry_after_seconds=attempt.failure.retry_after_seconds if attempt.failure else None,
+                is_cut=attempt.failure is not None and attempt.failure.code == PlanMovedOn.code,
+            )
         if ticket is None:
             return
         if blame is None:
@@ -97,6 +102,12 @@ def _blame(attempt: Attempt) -> Blame | None:
     if attempt.failure is None:
         return Blame.LOCAL  # canceled by us
     return attempt.failure.blame
+
+
+def _bill(attempt: Attempt) -> float | None:
+    """What it was billed, as a share of what was expected of it; None where either is not known."""
+    billed, expected = attempt.cost.nanos, attempt.expected_nanos
+    return billed / expected if billed is not None and expected else None
 
 
 def _run_seconds(attempt: Attempt) -> float | None:

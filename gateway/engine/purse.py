@@ -27,7 +27,8 @@ from gateway.contract.errors import BudgetSpent, StoreError
 from gateway.contract.fact import LedgerEntry
 from gateway.contract.money import format_dollars
 from gateway.contract.prediction import Prediction
-from gateway.contract.route import Choice, Plan, Reason
+from gateway.contract.reason import Reason
+from gateway.contract.route import Choice, Plan
 from gateway.store.protocol import Applied, Store
 
 log = logging.getLogger("turnout.engine")
@@ -111,7 +112,7 @@ def without(plan: Plan, refused: Mapping[str, BudgetSpent]) -> Plan:
             choice,
             kept=False,
             score=None,
-            reasons=(Reason(code=DROPPED, text=str(refused[choice.offer])),),
+            reasons=(Reason(code=DROPPED, written=str(refused[choice.offer])),),
         )
         for choice in plan.choices
         if choice.offer in refused

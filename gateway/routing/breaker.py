@@ -155,8 +155,11 @@ class _Core(CircuitBreaker):  # type: ignore[misc] # aiobreaker has no types
 class WindowBreaker:
     """The `Breaker` of one offer. All in one event loop: no await between a read and its write, and so no lock."""
 
-    def __init__(self, offer: str, *, clock: Clock, draw: Draw, observer: Observer) -> None:
+    def __init__(
+        self, offer: str, *, clock: Clock, draw: Draw, observer: Observer, not_closed: set[str] | None = None
+    ) -> None:
         self._offer = offer
+        self._not_closed = not_closed if not_closed is not None else set()
         self._clock = clock
         self._draw = draw
         self._observer = observer
@@ -328,6 +331,7 @@ class WindowBreaker:
 
     def _announce(self, before: BreakerState, after: BreakerState, why: str) -> None:
         self._why = why
+        (self._not_closed.discard if after is BreakerState.CLOSED else self._not_closed.add)(self._offer)
         self._observer.breaker_changed(self._offer, before.value, after.value, why)
 
 
@@ -372,6 +376,7 @@ class Breakers:
         self._draw = draw
         self._observer = observer
         self._breakers: dict[str, WindowBreaker] = {}
+        self.not_closed: set[str] = set()  # offers; asked for every candidate of every plan
 
     def of(self, offer: str) -> Breaker:
         return self._made(offer)
@@ -379,7 +384,9 @@ class Breakers:
     def _made(self, offer: str) -> WindowBreaker:
         breaker = self._breakers.get(offer)
         if breaker is None:
-            breaker = WindowBreaker(offer, clock=self._clock, draw=self._draw, observer=self._observer)
+            breaker = WindowBreaker(
+                offer, clock=self._clock, draw=self._draw, observer=self._observer, not_closed=self.not_closed
+            )
             self._breakers[offer] = breaker
         return breaker
 

@@ -9,7 +9,8 @@ import msgspec
 from gateway.contract.clock import Clock
 from gateway.contract.route import BreakerState
 from gateway.routing.breaker import Breakers
-from gateway.routing.signals import Board, Outcome
+from gateway.routing.record import Outcome
+from gateway.routing.signals import Board
 from gateway.routing.standing import Told
 
 LIFETIME_SECONDS = 5.0
@@ -32,6 +33,9 @@ class Attempted(msgspec.Struct, frozen=True, array_like=True):
     queue: float | None = None
     run: float | None = None
     total: float | None = None
+    size: int = 0
+    gap: int = 0
+    bill: float | None = None
 
 
 class Broken(msgspec.Struct, frozen=True, array_like=True):
@@ -134,7 +138,8 @@ class Bulletins:
             offer = bulletin.offers[one.offer]
             if self._knows(offer):
                 at = now - max(one.ago, 0.0)
-                self._board.learn_outcome(Outcome(one.serial, at, offer, one.is_good, one.queue, one.run, one.total))
+                told = (one.queue, one.run, one.total, one.size, one.gap, one.bill)
+                self._board.learn_outcome(Outcome(one.serial, at, offer, one.is_good, *told))
 
 
 def _read(body: bytes) -> Bulletin | None:

@@ -228,6 +228,8 @@ def _words(capabilities: Capabilities) -> frozenset[str]:
     words = {"stream"} if "stream" in capabilities.modes else set()
     if capabilities.cancel is not Cancel.NONE:
         words.add("cancel")
+    if capabilities.cancel is Cancel.ANY_TIME:
+        words.add("stop")  # a job that runs, and not only one that waits
     if capabilities.callbacks is not Callbacks.NONE:
         words.add("webhook")
     return frozenset(words)

@@ -18,8 +18,9 @@ from gateway.contract.wording import nearest
 from gateway.routing.breaker import Breakers
 from gateway.routing.catalog import Catalog
 from gateway.routing.ramp import MOST_LOOK_SECONDS, Place, Ramps
+from gateway.routing.remembered import RememberedAims
 from gateway.routing.signals import Board
-from gateway.routing.unit import estimated_units, price_for
+from gateway.routing.unit import estimated_units, price_for, size_of
 from policies.budget import holds, rules
 from policies.document import Policy
 from policies.evaluate import evaluate
@@ -32,8 +33,31 @@ from policies.reading import presets
 EXPLAIN_SECONDS = 3600.0
 # Units that are known without a look at the input.
 _WITHOUT_INPUT = frozenset({"predictions", "seconds"})
+_TO_BE_RECKONED = -1
 # Who waits for one of these has a place in the queue of an offer that was away.
 _PASSING = frozenset({Code.BREAKER, Code.RATE_LIMIT, Code.RETURNING, Code.CONCURRENCY})
+
+
+class _Sheet:
+    """What of a model's offers stays the same from plan to plan, and their last candidates."""
+
+    __slots__ = ("hangs_on_input", "ids", "known", "limits", "nanos", "offers", "providers")
+
+    def __init__(self, offers: tuple[Offer, ...], limits: Mapping[str, int]) -> None:
+        self.offers = offers
+        self.ids = tuple(offer.id for offer in offers)
+        self.providers = tuple({offer.provider: None for offer in offers})
+        self.limits = tuple((name, limits[name]) for name in self.providers if limits.get(name, 0) > 0)
+        self.hangs_on_input = any(not offer.price.units <= _WITHOUT_INPUT for offer in offers)
+        self.nanos = tuple(_fixed_nanos(offer.price) for offer in offers)
+        self.known: list[Candidate | None] = [None] * len(offers)
+
+
+def _fixed_nanos(price: Price) -> int | None:
+    """What every prediction costs; None: unknown, whatever the input is; _TO_BE_RECKONED: each its own."""
+    if price.tiers or not price.units <= {"predictions"}:
+        return _TO_BE_RECKONED
+    return price.of(Units())
 
 
 class Planner:
@@ -67,6 +91,8 @@ class Planner:
         self._limits = limits or {}
         self._ramps = ramps
         self._presets = {policy.name: policy for policy in presets()}
+        self._solve = RememberedAims(board.clock)
+        self._sheets: dict[str, _Sheet] = {}  # by model
 
     def policy(self, request: Request, *, owner: str, now: datetime) -> Policy:
         """
@@ -104,12 +130,13 @@ class Planner:
             labels=request.labels,
             deadline_seconds=(prediction.deadline_at - now).total_seconds(),
             attempts=len(prediction.attempts),
+            age_seconds=(now - prediction.created_at).total_seconds(),
             idle_seconds=(now - max(ends, default=prediction.created_at)).total_seconds(),
         )
         policy = self.policy(request, owner=prediction.owner, now=prediction.created_at)
         place = (prediction.created_at, prediction.id)
         candidates = self._candidates(self._catalog().offers(request.model), request.input, place)
-        plan = evaluate(policy, candidates, demand, excluded=excluded, draw=self._draw)
+        plan = evaluate(policy, candidates, demand, excluded=excluded, draw=self._draw, solve=self._solve)
         if policy.budgets:
             plan = replace(plan, holds=holds(policy, key=prediction.owner, labels=request.labels, now=now))
         is_kept = bool(plan.choices) and plan.choices[0].kept
@@ -197,37 +224,68 @@ class Planner:
     # -- candidates ------------------------------------------------------------------------------------------------
 
     def _candidates(
-        self, offers: Sequence[Offer], input: Mapping[str, Any], place: Place | None = None
+        self, offers: tuple[Offer, ...], input: Mapping[str, Any], place: Place | None = None
     ) -> list[Candidate]:
+        """
+        As they stand now. One about which nothing has changed since its last plan is the same object, so that what
+        policies have found out about it is still with it.
+        """
+        sheet = self._sheet(offers)
         # The input is looked at only if a price hangs on it: it may be long.
-        hangs_on_input = any(not offer.price.units <= _WITHOUT_INPUT for offer in offers)
-        units = estimated_units(input) if hangs_on_input else Units()
-        return [self._candidate(offer, price_for(offer.price, input), units, place) for offer in offers]
+        units = estimated_units(input) if sheet.hangs_on_input else Units()
+        ready = {provider: self._ready(provider) for provider in sheet.providers}
+        full = {name for name, limit in sheet.limits if limit <= self._board.in_flight(name)}
+        board = self._board.snapshots(sheet.ids, size=size_of(input))
+        candidates = []
+        for place_in_sheet, (offer, signals) in enumerate(zip(offers, board, strict=True)):
+            if self._ramps is not None or offer.id in self._breakers.not_closed:
+                signals = self._signals(offer, signals, place)
+            nanos = sheet.nanos[place_in_sheet]
+            if nanos == _TO_BE_RECKONED:
+                nanos = self._price(offer, units, input, signals)
+            is_ready, is_full = ready[offer.provider], offer.provider in full
+            known = sheet.known[place_in_sheet]
+            if (
+                known is None
+                or known.signals is not signals
+                or known.expected_nanos != nanos
+                or known.provider_ready is not is_ready
+                or known.provider_full is not is_full
+            ):
+                known = sheet.known[place_in_sheet] = Candidate(
+                    offer=offer,
+                    signals=signals,
+                    expected_nanos=nanos,
+                    expected_seconds=signals.total_p50,
+                    provider_ready=is_ready,
+                    provider_full=is_full,
+                )
+            candidates.append(known)
+        return candidates
 
-    def _candidate(self, offer: Offer, price: Price, units: Units, place: Place | None) -> Candidate:
-        signals = self._signals(offer, place)
-        if price.per_second is not None:
-            units = replace(units, seconds=signals.run_p50)
-        limit = self._limits.get(offer.provider, 0)
-        return Candidate(
-            offer=offer,
-            signals=signals,
-            expected_nanos=price.of(units),
-            expected_seconds=signals.total_p50,
-            provider_ready=self._ready(offer.provider),
-            provider_full=0 < limit <= self._board.in_flight(offer.provider),
-        )
+    def _sheet(self, offers: tuple[Offer, ...]) -> _Sheet:
+        key = offers[0].model if offers else ""
+        sheet = self._sheets.get(key)
+        if sheet is None or sheet.offers is not offers:
+            sheet = self._sheets[key] = _Sheet(offers, self._limits)
+        return sheet
 
-    def _signals(self, offer: Offer, place: Place | None) -> Signals:
-        signals = self._board.snapshot(offer.id)
-        state, until = self._breakers.view(offer.id)
-        if state is not BreakerState.CLOSED:
+    @staticmethod
+    def _price(offer: Offer, units: Units, input: Mapping[str, Any], signals: Signals) -> int | None:
+        price = price_for(offer.price, input)
+        return price.of(units if price.per_second is None else replace(units, seconds=signals.run_mean))
+
+    def _signals(self, offer: Offer, signals: Signals, place: Place | None) -> Signals:
+        """With what stands beside them: its breaker, and whose turn it is after an absence."""
+        is_closed = offer.id not in self._breakers.not_closed
+        if not is_closed:
+            state, until = self._breakers.view(offer.id)
             signals = replace(signals, breaker=state, breaker_until_seconds=until)
         if self._ramps is None:
             return signals
-        if state is BreakerState.OPEN or signals.limited_for_seconds > 0:
+        if signals.breaker is BreakerState.OPEN or signals.limited_for_seconds > 0:
             self._ramps.away(offer.id)
-        elif state is BreakerState.CLOSED:
+        elif is_closed and not self._ramps.is_back(offer.id):
             capacity = self._capacity_per_second(offer, signals)
             turn = self._ramps.turn_seconds(offer.id, place=place, capacity_per_second=capacity)
             if turn > 0:

@@ -50,6 +50,10 @@ class Ramps:
         elif ramp.began_at is not None:
             ramp.relapse()
 
+    def is_back(self, offer: str) -> bool:
+        """It was not away, or has long been back: nobody waits for a turn there."""
+        return offer not in self._ramps
+
     def turn_seconds(self, offer: str, *, place: Place | None, capacity_per_second: float | None) -> float:
         """
         When it is the turn of a prediction, or of one that came now; 0: it may go there. Counts nobody.

@@ -25,6 +25,7 @@ _SIZE = re.compile(r"\s*(\d{1,6})\s*[xX*×]\s*(\d{1,6})\s*")
 _CHARACTERS_PER_TOKEN = 4
 # Deeper text is not counted: it is no text that a person wrote, and input may be hostile.
 _MAX_DEPTH = 8
+MOST_SIZE = 40  # the class of what is beyond all sense
 
 # Whether a film has sound; a sound to begin from may be called so too, and is no answer.
 _AUDIO = ("generate_audio", "enable_audio", "with_audio", "audio", "sound")
@@ -82,6 +83,22 @@ def estimated_units(input: Mapping[str, Any], *, run_seconds: float | None = Non
         output_tokens=_named(input, _MOST_TOKENS),
         steps=_named(input, _STEPS),
     )
+
+
+def size_of(input: Mapping[str, Any]) -> int:
+    """
+    The class of the work that `input` asks for: its magnitude in powers of two, so that like is compared with like.
+
+    Seconds of video or audio, else steps x pixels, else tokens or characters; what the input does not tell counts once.
+    """
+    images = _named(input, _IMAGES) or 1.0
+    pixels = _megapixels_each(input)
+    steps = _named(input, _STEPS)
+    duration = _duration(input)
+    work = images * (pixels or 1.0) * (steps or 1.0) * (duration or 1.0)
+    if pixels is None and steps is None and duration is None:
+        work *= _named(input, _MOST_TOKENS) or 1.0
+    return min(max(round(math.log2(work)), -MOST_SIZE), MOST_SIZE) if work > 0 else 0
 
 
 def measured_units(

@@ -13,7 +13,8 @@ from gateway.contract.body import prediction_body, prediction_bytes, timestamp
 from gateway.contract.errors import ModelFailed, RateLimited
 from gateway.contract.money import Cost, CostBasis
 from gateway.contract.prediction import Prediction, Request, Status, WebhookEvent
-from gateway.contract.route import Choice, Plan, Reason
+from gateway.contract.reason import Reason
+from gateway.contract.route import Choice, Plan
 
 AT = datetime(2025, 6, 2, 15, 53, 20, 761000, tzinfo=UTC)
 URL = "https://turnout.example"
@@ -150,9 +151,11 @@ def test_routing_tells_attempts_reasons_and_the_one_that_served() -> None:
     plan = Plan(
         policy="cheapest",
         choices=(
-            Choice(offer="acme/writer@p1", provider="p1", kept=True, reasons=(Reason(code="price", text="cheapest"),)),
             Choice(
-                offer="acme/writer@p3", provider="p3", kept=False, reasons=(Reason(code="region", text="not in eu"),)
+                offer="acme/writer@p1", provider="p1", kept=True, reasons=(Reason(code="price", written="cheapest"),)
+            ),
+            Choice(
+                offer="acme/writer@p3", provider="p3", kept=False, reasons=(Reason(code="region", written="not in eu"),)
             ),
         ),
         max_attempts=3,

@@ -10,14 +10,15 @@ from msgspec.structs import replace
 from gateway.contract.attempt import AttemptStatus
 from gateway.contract.errors import DeadlineExceeded, JobTimedOut, ModelFailed, NotSent, RateLimited
 from gateway.contract.prediction import Status
-from gateway.contract.route import Choice, Plan, Reason
+from gateway.contract.reason import Reason
+from gateway.contract.route import Choice, Plan
 from gateway.dashboard.story import seconds_text, story_of
 from gateway.store.protocol import Delivery
 from tests.unit.dashboard.making import START, after, attempt, prediction
 
 
 def choice(provider: str, reason: str, *, kept: bool = True) -> Choice:
-    text = Reason(code="next", text=reason)
+    text = Reason(code="next", written=reason)
     return Choice(offer=f"acme/upscale@{provider}", provider=provider, kept=kept, reasons=(text,))
 
 
@@ -50,7 +51,7 @@ def test_a_rescue_is_told_from_the_plan_to_the_webhook() -> None:
         running=1.0,
         ended=4.1,
         nanos=1_200_000,
-        reason=Reason(code="cheapest", text="$0.0012, no other"),
+        reason=Reason(code="cheapest", written="$0.0012, no other"),
     )
     one = replace(
         prediction(refused, won, ended=4.2, webhook="https://hooks.example/x"),

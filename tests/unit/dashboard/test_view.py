@@ -12,7 +12,8 @@ from gateway.contract.errors import Blame, ModelFailed
 from gateway.contract.model import Model, Version
 from gateway.contract.observer import Observer
 from gateway.contract.prediction import Prediction
-from gateway.contract.route import Choice, Offer, Plan, Reason
+from gateway.contract.reason import Reason
+from gateway.contract.route import Choice, Offer, Plan
 from gateway.dashboard.journal import Journal
 from gateway.dashboard.route import Routes
 from gateway.dashboard.shape import Cell, Overview, ProviderState
@@ -150,8 +151,8 @@ def test_what_was_forced_says_so_whatever_traffic_does(world: World) -> None:
 
 
 def test_limited_full_and_down_are_told_apart(world: World) -> None:
-    world.board.attempt_begun(NORTH.id)
-    world.board.attempt_ended(NORTH.id, blame=Blame.THROTTLE, retry_after_seconds=30)
+    flight = world.board.attempt_begun(NORTH.id)
+    world.board.attempt_ended(flight, blame=Blame.THROTTLE, retry_after_seconds=30)
     assert (world.cell(NORTH.id).state, world.cell(NORTH.id).until) == ("limited", after(30))
     assert world.provider("north").state == "limited"
     for _ in range(2):
@@ -230,7 +231,7 @@ def test_the_pipeline_shows_stage_and_age_and_money_that_is_out(world: World) ->
                             offer=NORTH.id,
                             provider="north",
                             kept=False,
-                            reasons=(Reason(code="breaker", text="its breaker is open"),),
+                            reasons=(Reason(code="breaker", written="its breaker is open"),),
                         ),
                     ),
                     max_attempts=1,

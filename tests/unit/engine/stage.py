@@ -181,6 +181,7 @@ class Stage:
         self.timing = timing or Timing(look_pauses=(5.0, 15.0, 40.0))  # a minute, and not an hour
         self.limits = Limits(**({"deadline_seconds": 120} | limits))
         self.budgets: tuple[Budget, ...] = ()
+        self.rank: Rank | None = None
         self.providers: dict[str, FakeProvider] = {}
         self.prices: dict[str, Price] = {}
         self.holds: dict[str, float] = {}
@@ -423,8 +424,9 @@ class Stage:
                 version=VERSION,
                 price=self.prices[provider],
                 is_fallback=provider in self.fallbacks,
+                capabilities=frozenset({"stop"} if fake.capabilities.cancel is Cancel.ANY_TIME else ()),
             )
-            for provider in self.providers
+            for provider, fake in self.providers.items()
         )
         return Model(
             owner=owner,
@@ -439,7 +441,7 @@ class Stage:
     def _planner(self) -> Planner:
         policy = Policy(
             name="in-order",
-            rank=Rank(by="ordered", order=tuple(self.providers), explore=0),
+            rank=self.rank or Rank(by="ordered", order=tuple(self.providers), explore=0),
             limits=self.limits,
             fallback=Fallback(provider="local"),
             budgets=self.budgets,

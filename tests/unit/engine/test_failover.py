@@ -9,7 +9,8 @@ import pytest
 from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.errors import InputRefused, JobTimedOut, ModelFailed, NotSent, OutcomeUnknown
 from gateway.contract.prediction import Prediction, Status
-from gateway.contract.route import Choice, Plan, Reason
+from gateway.contract.reason import Reason
+from gateway.contract.route import Choice, Plan
 from gateway.engine.failover import Need, choose, exhausted, final_failure, next_need
 from tests.unit.engine.world import a_prediction, an_attempt, at
 
@@ -33,7 +34,7 @@ def a_choice(provider: str, expected_nanos: int | None = 100, **changes: Any) ->
         offer=f"acme/upscaler@{provider}",
         provider=provider,
         kept=changes.pop("kept", True),
-        reasons=(Reason(code="next", text="it is next"),),
+        reasons=(Reason(code="next", written="it is next"),),
         expected_nanos=expected_nanos,
         **changes,
     )

@@ -56,7 +56,7 @@ def test_several_stand_as_an_array_in_their_order() -> None:
         ('name="a"\n[rank]\nby="latencie"', 'p.toml:3: rank.by: "latencie" is not known; did you mean "latency"?'),
         (
             'name="a"\n[rank]\nquantile="max"',
-            'p.toml:3: rank.quantile: "max" is not known; write one of p50, p95',
+            'p.toml:3: rank.quantile: "max" is not known; write one of mean, p50, p75, p90, p95, p99',
         ),
         (
             'name="a"\n[rank]\nexplore=0.9',

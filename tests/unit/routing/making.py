@@ -116,7 +116,7 @@ class World:
 
     def serve(self, offer: str, total_seconds: float = 1.0, **more: Any) -> None:
         """One attempt, from its beginning to its end, in no time."""
-        self.board.attempt_begun(offer)
+        flight = self.board.attempt_begun(offer)
         self.board.attempt_ended(
-            offer, run_seconds=total_seconds, total_seconds=total_seconds, blame=more.pop("blame", None), **more
+            flight, run_seconds=total_seconds, total_seconds=total_seconds, blame=more.pop("blame", None), **more
         )

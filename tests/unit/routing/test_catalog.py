@@ -69,7 +69,7 @@ def test_an_offer_is_as_configured() -> None:
 
 def test_what_a_provider_can_do_becomes_the_words_of_policies() -> None:
     made = catalog(section("a", "b", "c"))
-    assert [sorted(o.capabilities) for o in made.offers("acme/up")] == [["cancel", "webhook"], ["stream"], []]
+    assert [sorted(o.capabilities) for o in made.offers("acme/up")] == [["cancel", "stop", "webhook"], ["stream"], []]
 
 
 def test_a_region_is_the_offers_own_else_the_providers() -> None:

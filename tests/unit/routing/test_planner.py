@@ -177,9 +177,9 @@ def test_a_full_provider_is_passed_by_over_all_its_offers() -> None:
     world = World(made, draw=never, limits={"a": 2, "b": 0})
     world.board.attempt_begun("acme/down@a")
     assert world.providers() == ["a", "b"]
-    world.board.attempt_begun("acme/down@a")
+    flight = world.board.attempt_begun("acme/down@a")
     assert world.providers() == ["b"]
-    world.board.attempt_ended("acme/down@a", total_seconds=1.0, blame=None)
+    world.board.attempt_ended(flight, total_seconds=1.0, blame=None)
     assert world.providers() == ["a", "b"]
 
 

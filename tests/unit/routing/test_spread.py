@@ -12,6 +12,7 @@ import random
 import pytest
 
 from gateway.contract.errors import Blame
+from gateway.routing.record import Flight
 from tests.unit.routing.making import World, catalog, section
 
 
@@ -71,19 +72,19 @@ def test_plans_made_before_any_attempt_begins_spread_as_well() -> None:
 def serve_for(world: World, seconds: float, run: dict[str, float], *, per_second: int = 10) -> collections.Counter[str]:
     """Predictions at a steady rate, each taking its provider's time; returns how many went where."""
     shares: collections.Counter[str] = collections.Counter()
-    ending: list[tuple[float, str]] = []
+    ending: list[tuple[float, int, str, Flight]] = []
     end = world.clock.monotonic() + seconds
     while world.clock.monotonic() < end:
         while ending and ending[0][0] <= world.clock.monotonic():
-            _, provider = heapq.heappop(ending)
-            world.board.attempt_ended(f"acme/up@{provider}", total_seconds=run[provider], blame=None)
+            _, _, provider, flight = heapq.heappop(ending)
+            world.board.attempt_ended(flight, total_seconds=run[provider], blame=None)
         provider = first(world)
         shares[provider] += 1
-        world.board.attempt_begun(f"acme/up@{provider}")
-        heapq.heappush(ending, (world.clock.monotonic() + run[provider], provider))
+        flight = world.board.attempt_begun(f"acme/up@{provider}")
+        heapq.heappush(ending, (world.clock.monotonic() + run[provider], shares.total(), provider, flight))
         world.clock.advance(1 / per_second)
-    for _, provider in ending:
-        world.board.attempt_ended(f"acme/up@{provider}", total_seconds=run[provider], blame=None)
+    for _, _, provider, flight in ending:
+        world.board.attempt_ended(flight, total_seconds=run[provider], blame=None)
     return shares
 
 
@@ -151,9 +152,9 @@ def test_a_dead_host_costs_no_prediction_and_soon_nothing_at_all() -> None:
             ticket = world.breakers.admit(choice.offer)
             assert ticket is not None
             attempts[choice.provider] += 1
-            world.board.attempt_begun(choice.offer)
+            flight = world.board.attempt_begun(choice.offer)
             dead = choice.provider == "a"
-            world.board.attempt_ended(choice.offer, total_seconds=0.0, blame=Blame.PROVIDER if dead else None)
+            world.board.attempt_ended(flight, total_seconds=0.0, blame=Blame.PROVIDER if dead else None)
             if not dead:
                 ticket.success()
                 break
