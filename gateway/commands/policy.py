@@ -1,4 +1,4 @@
-"""`turnout policy`: examines policy files by themselves, and prints their JSON Schema. Changes nothing."""
+"""`turnout policy`: examines policy files, rehearses them, and prints their JSON Schema. Changes nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from gateway.commands import rehearse
 from gateway.commands.asked import Remark, offers_had, order_lines, own, remarks
 from gateway.commands.check import printer
 from gateway.commands.supply import load
@@ -37,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checking.add_argument(
         "--config", type=Path, metavar="FILE", help="note also what is named and not there in this configuration"
     )
+    about = "replay recorded traffic under other policies, and say what it would have come to"
+    rehearse.add_arguments(verbs.add_parser("rehearse", help=about, description=f"{about.capitalize()}."))
     verbs.add_parser("schema", help="print the JSON Schema of policy files, for editors")
 
 
@@ -74,7 +77,7 @@ def schema(options: argparse.Namespace) -> int:
     return 0
 
 
-_VERBS: dict[str, Callable[[argparse.Namespace], int]] = {"check": check, "schema": schema}
+_VERBS: dict[str, Callable[[argparse.Namespace], int]] = {"check": check, "schema": schema, "rehearse": rehearse.run}
 
 
 def _files_of(paths: Sequence[Path], loaded: Loaded | None) -> PolicyFiles:

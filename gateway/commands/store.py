@@ -43,7 +43,7 @@ async def _export(loaded: Loaded, file: Path) -> None:
     path = loaded.store_path
     if path is not None and not path.exists():  # opening it would make an empty one
         raise refuse("there is no store to export", place=str(path), remedy="name its file in [store] url")
-    async with _opened(loaded) as store:
+    async with opened(loaded) as store:
         with _target(file) as out:
             counts = await archive.write(
                 store, out, made_by=f"turnout {__version__}", at=SystemClock().now(), progress=_Progress("read")
@@ -58,13 +58,13 @@ async def _import(loaded: Loaded, file: Path) -> None:
     with _source(file) as source:
         end = archive.examine(source, place=place)
         _say(f"the file is whole: {end.counts}")
-        async with _opened(loaded) as store:
+        async with opened(loaded) as store:
             counts = await archive.fill(store, source, place=place, progress=_Progress("written"))
     _say(f"imported {counts}")
 
 
 @contextlib.asynccontextmanager
-async def _opened(loaded: Loaded) -> AsyncIterator[Store]:
+async def opened(loaded: Loaded) -> AsyncIterator[Store]:
     place = StorePlace(loaded.store, clock=SystemClock(), draw=random.random)
     with loaded.blaming("store", "url"):
         store = await open_store(place, reduce=_change_nothing, snapshot=_change_nothing)

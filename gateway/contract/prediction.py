@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.contract.attempt import Attempt
 from gateway.contract.errors import Failure
+from gateway.contract.money import Units
 from gateway.contract.route import Plan
 
 
@@ -47,6 +48,8 @@ class Request(msgspec.Struct, kw_only=True, frozen=True):
     webhook_events: tuple[WebhookEvent, ...] = (WebhookEvent.OUTPUT, WebhookEvent.COMPLETED)
     policy: str | None = None  # asked for by the caller or the key; None: the first that matches
     labels: dict[str, str] = msgspec.field(default_factory=dict)
+    # What the input asks for, as far as it tells; it outlives the input. None: made by an older gateway.
+    facts: Units | None = None
     wants_deadline: bool = False  # the caller sent Cancel-After, and so knows `aborted`
     file_output: bool = False  # the model's Output schema speaks of files: strings there are collected
     file_keys: tuple[str, ...] | None = None  # keys of `input` that are files by the schema; None: it does not say

@@ -33,6 +33,7 @@ from gateway.engine.search import Search
 from gateway.engine.sweep import SWEEP_SECONDS, Sweep
 from gateway.engine.watch import Changes, Watchers
 from gateway.engine.worker import Leasing, Worker
+from gateway.routing.unit import facts_of
 from gateway.store.protocol import Applied, Created, CreateResult, Held, Lease, Store
 
 log = logging.getLogger("turnout.engine")
@@ -244,6 +245,7 @@ class Engine:
 
     def _new_prediction(self, request: Request, owner: str, cancel_after_seconds: float | None) -> Prediction:
         now = self._parts.clock.now()
+        request = replace(request, facts=facts_of(request))
         policy = self._parts.planner.policy(request, owner=owner, now=now)
         seconds = policy.limits.deadline_seconds
         if cancel_after_seconds is not None:

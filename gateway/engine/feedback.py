@@ -11,7 +11,7 @@ from gateway.contract.prediction import Prediction
 from gateway.routing.record import Flight
 from gateway.routing.signals import Board
 from gateway.routing.standing import Ticket
-from gateway.routing.unit import size_of
+from gateway.routing.unit import facts_of, size_of
 
 
 class Feedback:
@@ -68,7 +68,7 @@ class Feedback:
         self._flights.clear()
 
     def _begin(self, prediction: Prediction, attempt: Attempt) -> None:
-        size = size_of(prediction.request.input)
+        size = size_of(facts_of(prediction.request))
         self._flights[attempt.number] = self._board.attempt_begun(attempt.offer, size=size)
 
     def _end(self, attempt: Attempt) -> None:

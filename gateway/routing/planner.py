@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
@@ -20,7 +20,7 @@ from gateway.routing.catalog import Catalog
 from gateway.routing.ramp import MOST_LOOK_SECONDS, Place, Ramps
 from gateway.routing.remembered import RememberedAims
 from gateway.routing.signals import Board
-from gateway.routing.unit import estimated_units, price_for, size_of
+from gateway.routing.unit import facts_of, price_for, size_of
 from policies.budget import holds, rules
 from policies.document import Policy
 from policies.evaluate import evaluate
@@ -31,25 +31,34 @@ from policies.reading import presets
 
 # What `explain` supposes: time enough.
 EXPLAIN_SECONDS = 3600.0
-# Units that are known without a look at the input.
-_WITHOUT_INPUT = frozenset({"predictions", "seconds"})
 _TO_BE_RECKONED = -1
 # Who waits for one of these has a place in the queue of an offer that was away.
 _PASSING = frozenset({Code.BREAKER, Code.RATE_LIMIT, Code.RETURNING, Code.CONCURRENCY})
 
 
+class Estimate(Protocol):
+    def __call__(self, request: Request, facts: Units, offer: Offer, signals: Signals) -> int | None:
+        """Nano-dollars; None: unknown."""
+        ...
+
+
+def expected_nanos(request: Request, facts: Units, offer: Offer, signals: Signals) -> int | None:
+    """By the price list, the input, and what jobs there take."""
+    price = price_for(offer.price, request.input)
+    return price.of(facts if price.per_second is None else replace(facts, seconds=signals.run_mean))
+
+
 class _Sheet:
     """What of a model's offers stays the same from plan to plan, and their last candidates."""
 
-    __slots__ = ("hangs_on_input", "ids", "known", "limits", "nanos", "offers", "providers")
+    __slots__ = ("ids", "known", "limits", "nanos", "offers", "providers")
 
-    def __init__(self, offers: tuple[Offer, ...], limits: Mapping[str, int]) -> None:
+    def __init__(self, offers: tuple[Offer, ...], limits: Mapping[str, int], *, by_price_list: bool) -> None:
         self.offers = offers
         self.ids = tuple(offer.id for offer in offers)
         self.providers = tuple({offer.provider: None for offer in offers})
         self.limits = tuple((name, limits[name]) for name in self.providers if limits.get(name, 0) > 0)
-        self.hangs_on_input = any(not offer.price.units <= _WITHOUT_INPUT for offer in offers)
-        self.nanos = tuple(_fixed_nanos(offer.price) for offer in offers)
+        self.nanos = tuple(_fixed_nanos(offer.price) if by_price_list else _TO_BE_RECKONED for offer in offers)
         self.known: list[Candidate | None] = [None] * len(offers)
 
 
@@ -65,7 +74,8 @@ class Planner:
     `catalog` and `policies` are asked anew each time, since they are swapped whole. `policies` gives all that there
     are, in the order of their files; `default` names one of them. `ready` says whether a provider can be used at all,
     `limits` how many attempts each may have in flight (absent or 0: any number). Without `ramps` an offer that was away
-    is at once given all that waits for it.
+    is at once given all that waits for it. `estimate` says what a prediction is expected to cost where that is not the
+    same for all.
     """
 
     def __init__(
@@ -80,6 +90,7 @@ class Planner:
         ready: Callable[[str], bool] = lambda provider: True,
         limits: Mapping[str, int] | None = None,
         ramps: Ramps | None = None,
+        estimate: Estimate = expected_nanos,
     ) -> None:
         self._catalog = catalog
         self._board = board
@@ -90,6 +101,7 @@ class Planner:
         self._ready = ready
         self._limits = limits or {}
         self._ramps = ramps
+        self._estimate = estimate
         self._presets = {policy.name: policy for policy in presets()}
         self._solve = RememberedAims(board.clock)
         self._sheets: dict[str, _Sheet] = {}  # by model
@@ -111,7 +123,7 @@ class Planner:
             model=request.model,
             key=owner,
             labels=request.labels,
-            facts=functools.cache(lambda: estimated_units(request.input)),
+            facts=functools.partial(facts_of, request),
             now=now,
         )
         for policy in policies:
@@ -135,7 +147,7 @@ class Planner:
         )
         policy = self.policy(request, owner=prediction.owner, now=prediction.created_at)
         place = (prediction.created_at, prediction.id)
-        candidates = self._candidates(self._catalog().offers(request.model), request.input, place)
+        candidates = self._candidates(self._catalog().offers(request.model), request, place)
         plan = evaluate(policy, candidates, demand, excluded=excluded, draw=self._draw, solve=self._solve)
         if policy.budgets:
             plan = replace(plan, holds=holds(policy, key=prediction.owner, labels=request.labels, now=now))
@@ -189,7 +201,7 @@ class Planner:
         )
         return evaluate(
             self.policy(request, owner=key, now=now),
-            self._candidates(known.offers, input),
+            self._candidates(known.offers, request),
             Demand(
                 version=wanted,
                 is_pinned=request.is_pinned,
@@ -223,26 +235,23 @@ class Planner:
 
     # -- candidates ------------------------------------------------------------------------------------------------
 
-    def _candidates(
-        self, offers: tuple[Offer, ...], input: Mapping[str, Any], place: Place | None = None
-    ) -> list[Candidate]:
+    def _candidates(self, offers: tuple[Offer, ...], request: Request, place: Place | None = None) -> list[Candidate]:
         """
         As they stand now. One about which nothing has changed since its last plan is the same object, so that what
         policies have found out about it is still with it.
         """
         sheet = self._sheet(offers)
-        # The input is looked at only if a price hangs on it: it may be long.
-        units = estimated_units(input) if sheet.hangs_on_input else Units()
+        facts = facts_of(request)
         ready = {provider: self._ready(provider) for provider in sheet.providers}
         full = {name for name, limit in sheet.limits if limit <= self._board.in_flight(name)}
-        board = self._board.snapshots(sheet.ids, size=size_of(input))
+        board = self._board.snapshots(sheet.ids, size=size_of(facts))
         candidates = []
         for place_in_sheet, (offer, signals) in enumerate(zip(offers, board, strict=True)):
             if self._ramps is not None or offer.id in self._breakers.not_closed:
                 signals = self._signals(offer, signals, place)
             nanos = sheet.nanos[place_in_sheet]
             if nanos == _TO_BE_RECKONED:
-                nanos = self._price(offer, units, input, signals)
+                nanos = self._estimate(request, facts, offer, signals)
             is_ready, is_full = ready[offer.provider], offer.provider in full
             known = sheet.known[place_in_sheet]
             if (
@@ -267,13 +276,8 @@ class Planner:
         key = offers[0].model if offers else ""
         sheet = self._sheets.get(key)
         if sheet is None or sheet.offers is not offers:
-            sheet = self._sheets[key] = _Sheet(offers, self._limits)
+            sheet = self._sheets[key] = _Sheet(offers, self._limits, by_price_list=self._estimate is expected_nanos)
         return sheet
-
-    @staticmethod
-    def _price(offer: Offer, units: Units, input: Mapping[str, Any], signals: Signals) -> int | None:
-        price = price_for(offer.price, input)
-        return price.of(units if price.per_second is None else replace(units, seconds=signals.run_mean))
 
     def _signals(self, offer: Offer, signals: Signals, place: Place | None) -> Signals:
         """With what stands beside them: its breaker, and whose turn it is after an absence."""

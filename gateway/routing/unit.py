@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from gateway.contract.condition import number_of
 from gateway.contract.money import AUDIO, IMAGE_MEGAPIXELS, REPORTED_AS, RESOLUTION, UNIT_FACTS, Price, Units
+from gateway.contract.prediction import Request
 
 # What models call the same thing. The first one present is taken.
 _IMAGES = ("num_outputs", "num_images", "n", "number_of_images", "image_count", "batch_size")
@@ -85,19 +86,21 @@ def estimated_units(input: Mapping[str, Any], *, run_seconds: float | None = Non
     )
 
 
-def size_of(input: Mapping[str, Any]) -> int:
-    """
-    The class of the work that `input` asks for: its magnitude in powers of two, so that like is compared with like.
+def facts_of(request: Request) -> Units:
+    """What a request asks for; reckoned where an older gateway did not."""
+    return estimated_units(request.input) if request.facts is None else request.facts
 
-    Seconds of video or audio, else steps x pixels, else tokens or characters; what the input does not tell counts once.
+
+def size_of(facts: Units) -> int:
     """
-    images = _named(input, _IMAGES) or 1.0
-    pixels = _megapixels_each(input)
-    steps = _named(input, _STEPS)
-    duration = _duration(input)
-    work = images * (pixels or 1.0) * (steps or 1.0) * (duration or 1.0)
-    if pixels is None and steps is None and duration is None:
-        work *= _named(input, _MOST_TOKENS) or 1.0
+    The class of the work that is asked for: its magnitude in powers of two, so that like is compared with like.
+
+    Images x pixels x steps x seconds; where none of the last three is told, the most tokens. What is not told counts
+    once.
+    """
+    work = (facts.megapixels or facts.images or 1.0) * (facts.steps or 1.0) * (facts.video_seconds or 1.0)
+    if facts.megapixels is None and facts.steps is None and facts.video_seconds is None:
+        work *= facts.output_tokens or 1.0
     return min(max(round(math.log2(work)), -MOST_SIZE), MOST_SIZE) if work > 0 else 0
 
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from gateway.contract.attempt import Attempt
 from gateway.contract.errors import PredictionUnreadable
+from gateway.contract.money import Units
 from gateway.contract.prediction import Prediction, Request
 from gateway.store.protocol import MOST_TRIES_KEPT, FileRow, Try
 
@@ -155,6 +156,7 @@ class _Brief(msgspec.Struct, kw_only=True, frozen=True):
     webhook: str | None = None
     policy: str | None = None
     labels: dict[str, str] = msgspec.field(default_factory=dict)
+    facts: Units | None = None
     wants_deadline: bool = False
     file_output: bool = False
     source: str = "api"

@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     ),
     "gateway.testing": frozenset({"gateway.contract", "providers"}),
     "gateway.simulator": frozenset({"gateway.contract", "providers"}),
+    "gateway.rehearsal": frozenset({"gateway.contract", "gateway.routing", "gateway.store.protocol", "policies"}),
     "gateway.demo": None,
     "gateway.commands": None,
     "gateway.link": None,

@@ -6,26 +6,18 @@ import heapq
 import itertools
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from gateway.rehearsal.play import Ended, Pick, Router
 from policies.document import Limits, Policy, Rank
-from tests.bench.routing.ours import Turnout
-from tests.bench.routing.truth import Truth, Weather
-from tests.bench.routing.world import Ended, House, Pick, play
+from tests.bench.routing import ours
+from tests.bench.routing.truth import PREFIX, Truth, Weather, weather_of
+from tests.bench.routing.world import House, play
 
 SETTLED_SECONDS = 30.0  # after which one timeout is to be forgotten
 BURST = 300
 PATIENCE_SECONDS = 60.0  # what a timeout costs
-
-
-class Router(Protocol):
-    """What an exam needs of somebody who routes: as `world.Strategy`."""
-
-    def choose(self, prediction: int, now: float, *, came: float, tried: tuple[str, ...]) -> Pick | float | None: ...
-
-    def begun(self, prediction: int, offer: str, now: float) -> None: ...
-
-    def ended(self, ended: Ended) -> None: ...
+FAST = f"{PREFIX}fast"
 
 
 Make = Callable[[Weather], Router]
@@ -38,9 +30,9 @@ class Mark(NamedTuple):
     is_passed: bool
 
 
-def turnout(weather: Weather) -> Turnout:
+def turnout(weather: Weather) -> Router:
     policy = Policy(name="fastest", rank=Rank(by="latency"), limits=Limits(deadline_seconds=weather.deadline_seconds))
-    return Turnout(weather, policy, seed=5)
+    return ours.turnout(weather, policy, seed=5)
 
 
 # -- 1 -----------------------------------------------------------------------------------------------------------
@@ -55,12 +47,12 @@ def one_timeout(make: Make) -> Mark:
     weather = _weather({"fast": 0.6, "slow": 1.0})
     router = make(weather)
     before = _shares(router, weather, begin=0.0, seconds=60.0)
-    unlucky = next(number for number in itertools.count(1_000_000) if _picked(router, number, 60.0) == "fast")
-    router.begun(unlucky, "fast", 60.0)
-    router.ended(Ended(unlucky, "fast", 60.0 - PATIENCE_SECONDS, 60.0, False, False, 0.0, 0.0))
+    unlucky = next(number for number in itertools.count(1_000_000) if _picked(router, number, 60.0) == FAST)
+    router.begun(unlucky, FAST, 60.0)
+    router.ended(Ended(unlucky, FAST, 60.0 - PATIENCE_SECONDS, 60.0, False, False, 0.0, 0.0))
     _shares(router, weather, begin=60.0, seconds=SETTLED_SECONDS)
     after = _shares(router, weather, begin=60.0 + SETTLED_SECONDS, seconds=30.0)
-    fair, share = before["fast"] / before.total(), after["fast"] / after.total()
+    fair, share = before[FAST] / before.total(), after[FAST] / after.total()
     return Mark(f"{after['fast']} of the next {after.total()} ({share:.0%}; before it {fair:.0%})", share >= 0.9 * fair)
 
 
@@ -79,7 +71,7 @@ def burst(make: Make) -> Mark:
         offer = _picked(router, number, now)
         router.begun(number, offer, now)
         went[offer] += 1
-    said = " / ".join(str(went[offer]) for offer in seconds)
+    said = " / ".join(str(went[PREFIX + provider]) for provider in seconds)
     return Mark(said, max(went.values()) <= BURST / 2)
 
 
@@ -90,11 +82,9 @@ def dead_host(make: Make, *, count: int = 1_000) -> Mark:
     """A host that refuses every connection beside a healthy one: predictions that fail for it."""
     dead = Truth(dollars=0.01, median_seconds=0.5, success=0.0, failure_seconds=0.001)
     well = Truth(dollars=0.01, median_seconds=1.0, sigma=0.1, success=1.0)
-    weather = Weather(
-        "dead host", lambda now: {"dead": dead, "well": well}, 10.0, 60.0, 60.0, {"dead": 0.01, "well": 0.01}
-    )
+    weather = weather_of("dead host", lambda now: {"dead": dead, "well": well}, 10.0, 60.0, 60.0)
     books = play(House(weather, 5, count), weather, make(weather), seed=5, count=count)
-    wasted = books.attempts["dead"]
+    wasted = books.attempts[f"{PREFIX}dead"]
     said = f"{books.misses / count:.1%} of {count} failed; {wasted} attempts at the dead one"
     return Mark(said, books.misses == 0)
 
@@ -113,7 +103,7 @@ def _weather(seconds: dict[str, float]) -> Weather:
             for offer, median in seconds.items()
         }
 
-    return Weather("steady", at, 10.0, 60.0, 60.0, dict.fromkeys(seconds, 0.01))
+    return weather_of("steady", at, 10.0, 60.0, 60.0)
 
 
 def _picked(router: Router, prediction: int, now: float) -> str:

@@ -6,11 +6,12 @@ import math
 import time
 from typing import NamedTuple
 
+from gateway.rehearsal.play import Books, Router
 from policies.document import Goal, Limits, Policy, Rank
-from tests.bench.routing.ours import Turnout
+from tests.bench.routing.ours import turnout
 from tests.bench.routing.strategy import SIMPLE, Oracle
 from tests.bench.routing.truth import WORLDS, Weather
-from tests.bench.routing.world import Books, House, Strategy, play
+from tests.bench.routing.world import House, play
 
 SUCCESS = 0.99  # what the goal asks for
 MISS_IN_PRICES = 10.0  # a prediction without a result costs as much as so many of the dearest offer's
@@ -34,7 +35,7 @@ def loss(books: Books, weather: Weather, policy: str) -> float:
     dearest = max(weather.listed.values())
     if policy == "latency":
         return sum(min(seconds, weather.deadline_seconds) for seconds in books.seconds) / count
-    spent = books.dollars / count
+    spent = sum(books.dollars) / count
     if policy == "cost":
         return spent + MISS_IN_PRICES * dearest * books.misses / count
     late = sum(1 for seconds in books.seconds if seconds > weather.within_seconds) / count
@@ -65,12 +66,12 @@ def _row(weather: Weather, policy: str, name: str, seed: int, count: int) -> Row
     return min(found, key=lambda row: row.loss)
 
 
-def _strategy(weather: Weather, house: House, name: str, by: str, policy: str, seed: int) -> Strategy:
+def _strategy(weather: Weather, house: House, name: str, by: str, policy: str, seed: int) -> Router:
     if name == ORACLE:
         miss = MISS_IN_PRICES * max(weather.listed.values())
         return Oracle(weather, house, by=by, within=weather.within_seconds, success=SUCCESS, miss_dollars=miss)
     if name == OURS:
-        return Turnout(weather, policy_of(policy, weather), seed=seed)
+        return turnout(weather, policy_of(policy, weather), seed=seed)
     return SIMPLE[name](weather, by=by, seed=seed)
 
 

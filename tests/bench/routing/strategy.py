@@ -8,8 +8,9 @@ import random
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 
+from gateway.rehearsal.play import Ended, Pick
 from tests.bench.routing.truth import Truth, Weather
-from tests.bench.routing.world import Ended, House, Pick
+from tests.bench.routing.world import House
 
 FAILURE_PENALTY_SECONDS = 30.0  # what a failure counts beside its time, where only time is measured
 GOAL_DEPTH = 3

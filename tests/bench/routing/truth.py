@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
+PREFIX = "bench/model@"
+
 
 class Truth(NamedTuple):
     """
@@ -74,6 +76,22 @@ def lucks(seed: int, offer: str, count: int) -> list[Luck]:
     return [Luck(drawn.random(), drawn.gauss(0.0, 1.0), drawn.random()) for _ in range(count)]
 
 
+def weather_of(
+    name: str,
+    at: Callable[[float], dict[str, Truth]],
+    per_second: float,
+    deadline_seconds: float,
+    within_seconds: float,
+) -> Weather:
+    """`at` names offers by their providers; in a world they have the ids of offers."""
+
+    def known(now: float) -> dict[str, Truth]:
+        return {PREFIX + provider: truth for provider, truth in at(now).items()}
+
+    listed = {offer: truth.dollars for offer, truth in known(0.0).items()}
+    return Weather(name, known, per_second, deadline_seconds, within_seconds, listed)
+
+
 def _weather(
     name: str,
     at: Callable[[float], dict[str, Truth]],
@@ -82,8 +100,7 @@ def _weather(
     deadline_seconds: float = 120.0,
     within_seconds: float = 20.0,
 ) -> Weather:
-    listed = {offer: truth.dollars for offer, truth in at(0.0).items()}
-    return Weather(name, at, per_second, deadline_seconds, within_seconds, listed)
+    return weather_of(name, at, per_second, deadline_seconds, within_seconds)
 
 
 # -- the worlds -------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from gateway.contract.attempt import Attempt, AttemptStatus
 from gateway.contract.errors import Blame, NotFound
 from gateway.contract.money import Units
 from gateway.contract.route import NO_SIGNALS
-from gateway.routing.unit import estimated_units
 from policies.document import Bound, Fallback, Hours, Inputs, Keep, Match, Policy, Rank
 from policies.reading import presets
 from tests.unit.routing.making import PACKAGE_VERSION, World, catalog, local_model, section
@@ -308,24 +307,19 @@ def test_a_policy_is_matched_by_input_and_by_the_hour_at_which_the_prediction_wa
     assert world.planner.plan(late, excluded=frozenset(), now=early.created_at).policy == "cheapest"
 
 
-def test_the_input_is_looked_at_once_and_only_if_a_policy_or_a_price_needs_it(
+def test_what_an_input_asks_for_is_read_once_when_it_is_made_and_outlives_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[dict[str, Any]] = []
+    bound = Match(inputs=Inputs(images=Bound(at_least=4)))
+    world.policies = (*presets(), *(Policy(name=name, match=bound) for name in ("one", "two", "three")))
+    erased = world.prediction(input={}, facts=Units(images=4))
 
     def look(input: dict[str, Any], **more: Any) -> Units:
-        looks.append(input)
-        return estimated_units(input, **more)
+        raise AssertionError("it is known already")
 
-    monkeypatch.setattr("gateway.routing.planner.estimated_units", look)
-    bound = Match(inputs=Inputs(images=Bound(at_least=4)), keys=("batch",))
-    world.policies = (*presets(), *(Policy(name=name, match=bound) for name in ("one", "two", "three")))
-    assert named(world) == "cheapest"
-    assert world.providers()
-    assert looks == [], "no policy is for this key"
-    asked = world.prediction(owner="batch")
-    assert world.planner.policy(asked.request, owner="batch", now=asked.created_at).name == "cheapest"
-    assert len(looks) == 1
+    monkeypatch.setattr("gateway.routing.unit.estimated_units", look)
+    assert world.planner.policy(erased.request, owner="", now=erased.created_at).name == "one"
+    assert world.providers(erased)
 
 
 def test_an_equivalent_version_serves_who_pins_none(world: World) -> None:
