@@ -67,7 +67,7 @@ def _per_success(success: float | None, good: float, bad: float) -> float:
     if success is None:
         return good
     likely = max(success, LEAST_SUCCESS)
-    return (likely * good + (1 - likely) * bad) / likely
+    return good + (1 - likely) / likely * bad
 
 
 def _until_failure(signals: Signals, usual: float) -> float:

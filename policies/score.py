@@ -8,9 +8,17 @@ from collections.abc import Callable, Sequence
 
 from gateway.contract.money import NANOS
 from gateway.contract.reason import Value
-from gateway.contract.route import NO_SIGNALS, BreakerState, Candidate
+from gateway.contract.route import NO_SIGNALS, BreakerState, Candidate, Signals
 from policies.document import Policy, Rank
-from policies.expect import at_best_nanos, at_best_seconds, nanos_per_success, seconds, seconds_per_success, tries
+from policies.expect import (
+    OPTIMIST_SUCCESS,
+    at_best_nanos,
+    at_best_seconds,
+    nanos_per_success,
+    seconds,
+    seconds_per_success,
+    tries,
+)
 from policies.view import View
 
 # An offer without data stands at the unlucky end of a wide prior: it is explored, but first only by its merits.
@@ -133,7 +141,14 @@ def _hope(candidate: Candidate, by: str) -> float:
     if by == "latency" and signals.seconds:
         hoped = at_best_seconds(signals)
         return math.inf if hoped is None else hoped * (1.0 if is_known else LUCKY)
+    if is_known:
+        # Of a known one only what is held against it may have passed by: a steady one that is dear stays dear.
+        return -math.inf if by != "cost" and _is_blemished(signals) else math.inf
     return math.inf if by == "cost" else -math.inf
+
+
+def _is_blemished(signals: Signals) -> bool:
+    return signals.success is not None and signals.success < OPTIMIST_SUCCESS
 
 
 def is_stranger(candidate: Candidate) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.routing import behaviour
+from tests.bench.routing import behaviour, theirs
 from tests.bench.routing.regret import ORACLE, OURS, SUCCESS, Row, examine, regret
 from tests.bench.routing.truth import WORLDS
 
@@ -43,12 +43,25 @@ def main() -> int:
 
 
 def _behaviours(console: Console) -> bool:
-    table = Table("Exam", "Turnout", "")
+    beside = f"LiteLLM {theirs.version()}" if theirs.is_here() else "LiteLLM"
+    table = Table("Exam", "Turnout", "", beside)
     marks = [(name, exam(behaviour.turnout)) for name, exam in behaviour.EXAMS.items()]
     for name, mark in marks:
-        table.add_row(name, mark.said, "met" if mark.is_passed else "MISSED")
+        table.add_row(name, mark.said, "met" if mark.is_passed else "MISSED", _theirs(name))
     console.print(table)
+    if not theirs.is_here():
+        console.print("LiteLLM is not installed here: `pip install litellm==1.106.2` puts it beside.", style="dim")
     return all(mark.is_passed for _, mark in marks)
+
+
+def _theirs(name: str) -> str:
+    if not theirs.is_here():
+        return ""
+    exam = behaviour.EXAMS[name]
+    if exam is behaviour.dead_host:
+        failed, count = theirs.dead_host()
+        return f"{failed / count:.1%} of {count} failed"
+    return exam(theirs.LatencyBased).said
 
 
 def _regrets(console: Console, found: Sequence[Sequence[Row]], *, count: int) -> bool:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from gateway.rehearsal.play import Books, Router
 from policies.document import Goal, Limits, Policy, Rank
+from tests.bench.routing import theirs
 from tests.bench.routing.ours import turnout
 from tests.bench.routing.strategy import SIMPLE, Oracle
 from tests.bench.routing.truth import WORLDS, Weather
@@ -17,6 +18,7 @@ SUCCESS = 0.99  # what the goal asks for
 MISS_IN_PRICES = 10.0  # a prediction without a result costs as much as so many of the dearest offer's
 OURS = "turnout"
 ORACLE = "oracle"
+THEIRS = "LiteLLM"
 
 
 class Row(NamedTuple):
@@ -52,7 +54,8 @@ def policy_of(name: str, weather: Weather) -> Policy:
 
 def examine(weather: Weather, policy: str, *, seed: int, count: int) -> list[Row]:
     """The oracle first, then ours, then the simple ones, each with the better of its two measures where it has two."""
-    return [_row(weather, policy, name, seed, count) for name in (ORACLE, OURS, *SIMPLE)]
+    others = [*SIMPLE, *([THEIRS] if policy == "latency" and theirs.is_here() else [])]
+    return [_row(weather, policy, name, seed, count) for name in (ORACLE, OURS, *others)]
 
 
 def _row(weather: Weather, policy: str, name: str, seed: int, count: int) -> Row:
@@ -72,6 +75,8 @@ def _strategy(weather: Weather, house: House, name: str, by: str, policy: str, s
         return Oracle(weather, house, by=by, within=weather.within_seconds, success=SUCCESS, miss_dollars=miss)
     if name == OURS:
         return turnout(weather, policy_of(policy, weather), seed=seed)
+    if name == THEIRS:
+        return theirs.LatencyBased(weather, seed=seed)
     return SIMPLE[name](weather, by=by, seed=seed)
 
 

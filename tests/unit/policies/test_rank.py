@@ -190,6 +190,14 @@ def test_by_cost_a_known_price_teaches_nothing_and_one_that_hangs_on_run_time_do
     assert share(firsts([known, mystery], by="cost", times=500), "mystery") == 0
 
 
+def test_one_that_is_well_known_and_not_the_best_is_no_experiment_however_long_it_was_not_heard_of() -> None:
+    known = candidate("known", dollars=0.001, success=1.0)
+    dear = candidate("dear", dollars=9, success=0.96, unheard_seconds=3_600.0)
+    assert share(firsts([known, dear], by="blend", times=400), "dear") == 0
+    failed = candidate("failed", dollars=9, success=0.3, unheard_seconds=3_600.0)
+    assert share(firsts([known, failed], by="blend", times=400), "failed") > 0
+
+
 def test_an_order_by_hand_is_not_explored_against() -> None:
     offers = [candidate("a"), candidate("b", samples=0)]
     assert ranked("ordered", offers, explore=0.5, order=("a", "b")) == ["a", "b"]
