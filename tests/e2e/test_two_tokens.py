@@ -194,7 +194,7 @@ def test_fal_out_of_credit_is_passed_over_and_replicate_serves(
     assert served["reason"] == "place 2, no other"
     assert [reason["text"] for reason in prediction["routing"]["reasons"]] == [
         "place 1, next place 2",
-        "place 2, behind fal",
+        "place 2",
     ]
     # Whose account is empty is not asked again: the next prediction goes past it at once.
     story.replicate.calls_back = True
